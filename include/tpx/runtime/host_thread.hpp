@@ -18,8 +18,8 @@ class host_waiter {
   /// `calls`: the ledger of the communicator whose operations this waits in.
   host_waiter(member const& me, ledger& calls) : me_{&me}, calls_{&calls} {
     unsigned const cores = std::max(1u, std::thread::hardware_concurrency());
-    spins_ = static_cast<unsigned>(me.size) <= cores ? 2000 : 20;
-    yields_ = spins_ + 200;
+    spins_ = static_cast<unsigned>(me.size) <= cores ? 100 : 10;
+    yields_ = spins_ + 512;
     epoch_ = me.generation << 40;  // a new generation's numbers lie above all older ones
   }
 

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cut.hpp>
+#include <tpx/protocol/scatter.hpp>
+
+namespace tpx {
+
+/// Gives every rank all ranks' columns of a matrix, cut as the plan cuts split `Split`.
+///
+/// Shapes  in: (m.rows, own columns), rows m.in_pitch apart; out: (m.rows, all columns), rows
+///         m.out_pitch apart; a unit of the split has m.dim columns. `in` may be the very place in
+///         `out` where it goes. Ranks that hold copies of a column must hold the same values.
+/// Errors  invalid_argument (an array is too short); else as for allreduce.
+/// Cost    AllPairs one hop, Ring n-1, Tree n times log2(n).
+template <class Split, class Comm, class Plan, array In, array Out>
+void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) {
+  using T = element_of<In>;
+  auto const held = detail::cut<Split>(plan, comm.size(), m.dim);
+  auto const cut = detail::without_copies(held, comm.size());
+  std::span<T const> const x{in};
+  std::span<T> const y{out};
+  int const me = comm.rank();
+  std::size_t const width = detail::width(held, comm.size());
+  if (m.in_pitch == 0) { m.in_pitch = held.size(me); }
+  if (m.out_pitch == 0) { m.out_pitch = width; }
+  detail::expect_rows(collective::allgather, "input", x.size(), m.rows, held.size(me), m.in_pitch);
+  detail::expect_rows(collective::allgather, "output", y.size(), m.rows, width, m.out_pitch);
+  auto const* const own = x.data() + (cut.begin[me] - held.begin[me]);
+  comm.run(
+    detail::describe<T>(collective::allgather, m.rows * width), x.size_bytes(),
+    [&](wires const& w) {
+      return allgather_protocol<typename Comm::topology_type, T, Comm::transport_type::shared>{
+        w, cut, m.rows, own, m.in_pitch, y.data(), m.out_pitch};
+    });
+}
+
+/// Gives every rank all ranks' values, in rank order: in (n), out (ranks, n); in place where `in`
+/// is rank's row of `out`.
+template <class Comm, array In, array Out>
+void allgather(Comm& comm, In const& in, Out&& out) {
+  std::size_t const n = std::span{in}.size();
+  allgather<split::even>(comm, split::even{n}, in, out, {.rows = 1});
+}
+
+}  // namespace tpx

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/group.hpp>
+#include <tpx/op.hpp>
+#include <tpx/topology/all_pairs.hpp>
+#include <tpx/topology/ring.hpp>
+#include <tpx/topology/tree.hpp>
+#include <tpx/transport/host_pinned.hpp>
+#include <tpx/transport/nccl.hpp>
+#include <tpx/transport/peer_direct.hpp>
+#include <tpx/transport/transport.hpp>
+
+#include <algorithm>
+#include <span>
+#include <type_traits>
+
+namespace tpx {
+
+struct communicator_options {
+  /// Bytes of the largest message that goes in one piece. Memory grows with it; longer messages are
+  /// cut.
+  std::size_t max_bytes = std::size_t{8} << 20;
+};
+
+/// Anything with a std::span over its elements: a vector, an array, a span over device memory.
+template <class R>
+concept array = requires(R&& r) {
+  std::span{r};
+};
+
+template <array R>
+using element_of = typename decltype(std::span{std::declval<R&>()})::value_type;
+
+namespace detail {
+
+template <class Space>
+inline constexpr bool complete = requires {
+  sizeof(Space);
+};
+
+}  // namespace detail
+
+/// The ranks of a group, joined by a transport in a topology for the collectives of one thread (on
+/// Cuda: of one stream).
+///
+/// All ranks construct it with the same arguments, and call the same collectives with the same
+/// sizes, types and operations in the same order; who does not is named in the error that every
+/// rank gets. The group must outlive it. Construction allocates; collectives never do.
+template <class Transport, class Topology = Auto, class Space = Cuda>
+class communicator {
+  static_assert(!std::is_same_v<Transport, Nccl> || !std::is_same_v<Space, Cpu>,
+                "Nccl moves data between GPUs only: on Cpu use HostPinned or PeerDirect");
+  static_assert(detail::complete<Space>,
+                "the Cuda space needs nvcc and <tpx/cuda.cuh>: in a .cpp file write "
+                "communicator<Transport, Topology, Cpu>");
+  static_assert(topology<Topology>,
+                "the second argument is a topology: Ring, Tree, AllPairs, Auto");
+  static_assert(transport_on<Transport, Space>,
+                "this transport does not run on this space: on Cpu use HostPinned or PeerDirect");
+
+ public:
+  using transport_type = Transport;
+  using topology_type = Topology;
+  using space_type = Space;
+
+  explicit communicator(group& g, communicator_options const& options = {})
+      : me_{g.me()},
+        layout_{layout(g.size(), options)},
+        calls_{g.share(sizeof(ledger))},
+        memory_{g, layout_},
+        waiter_{me_, *reinterpret_cast<ledger*>(calls_->data())} {
+    wires_.layout = layout_;
+    wires_.rank = g.rank();
+    for (int r = 0; r < g.size(); ++r) { wires_.window[r] = memory_.window(r); }
+  }
+
+  communicator(communicator&&) = delete;
+
+  [[nodiscard]] int rank() const noexcept { return me_.rank; }
+  [[nodiscard]] int size() const noexcept { return me_.size; }
+
+  /// Bytes of memory that each rank brings, for as long as the communicator lives.
+  [[nodiscard]] static constexpr std::size_t bytes_needed(
+    int ranks, communicator_options const& options = {}) {
+    return layout(ranks, options).bytes() + sizeof(ledger);
+  }
+
+  struct statistics {
+    std::uint64_t calls = 0;
+    std::uint64_t bytes = 0;  // of this rank's data
+    std::uint64_t ns = 0;     // from call to return, waiting included
+  };
+  [[nodiscard]] statistics const& stats() const noexcept { return stats_; }
+
+  /// Carries out one call: announces it, runs the protocol that `make` builds from the wires, and
+  /// throws if a wait in it was ended. For collectives, shipped and your own.
+  template <class Make>
+  void run(call_signature call, std::size_t bytes, Make&& make) {
+    begun_ns_ = detail::now_ns();
+    waiter_.begin(call);
+    wires_.signature = waiter_.signature();
+    ++stats_.calls;
+    stats_.bytes += bytes;
+    resume(make);
+  }
+
+  /// Goes on with the call that run() announced: a second stage of it.
+  template <class Make>
+  void resume(Make&& make) {
+    make(std::as_const(wires_))(host_thread{&waiter_});
+    waiter_.end();
+    auto const now = detail::now_ns();
+    stats_.ns += now - begun_ns_;
+    begun_ns_ = now;
+  }
+
+ private:
+  static constexpr window_layout layout(int ranks, communicator_options const& options) {
+    std::size_t const whole = options.max_bytes / static_cast<std::size_t>(ranks);
+    std::size_t const slot = std::clamp<std::size_t>(whole, 1024, 65536) / cache_line * cache_line;
+    return {.ranks = ranks, .channels = 1, .slot_bytes = slot};
+  }
+
+  member me_;
+  window_layout layout_;
+  std::shared_ptr<shared_memory> calls_;
+  typename Transport::template memory<Space> memory_;
+  host_waiter waiter_;
+  wires wires_{};
+  statistics stats_;
+  std::uint64_t begun_ns_ = 0;
+};
+
+namespace detail {
+
+/// The packed word's 36 bits of count suffice, or an error.
+template <class T>
+call_signature describe(collective kind, std::size_t count, std::uint16_t op = 0, int root = 0) {
+  expects(count <= call_signature::max_count,
+          std::string{name(kind)} + ": " + std::to_string(count) + " elements are too many",
+          "split the message: one call takes up to 2^36 - 1");
+  return {kind, dtype_of<T>(), op, root, count};
+}
+
+inline void expect_root(collective kind, int root, int size) {
+  expects(root >= 0 && root < size, std::string{name(kind)} + ": root " + std::to_string(root) +
+                                      " is not a rank of this communicator of " +
+                                      std::to_string(size));
+}
+
+/// Refuses arrays that overlap without being the same.
+template <class T>
+void expect_apart(collective kind, T const* in, std::size_t n, T const* out, std::size_t m) {
+  bool const apart = std::less_equal<>{}(in + n, out) || std::less_equal<>{}(out + m, in);
+  expects(apart || n == 0 || m == 0, std::string{name(kind)} + ": input and output overlap in part",
+          "give the same array for both, or arrays that do not touch");
+}
+
+}  // namespace detail
+}  // namespace tpx

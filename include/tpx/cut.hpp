@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/communicator.hpp>
+#include <tpx/protocol/block.hpp>
+#include <tpx/split.hpp>
+
+namespace tpx {
+
+/// The matrix that a strided collective moves. Pitches of 0 mean rows without gaps.
+struct matrix {
+  std::size_t rows = 1;
+  std::size_t dim = 1;       // columns a unit of the split, e.g. head_dim
+  std::size_t in_pitch = 0;  // elements from row to row
+  std::size_t out_pitch = 0;
+  std::size_t target_dim = 0;  // columns a unit of gather's target split; 0: as `dim`
+};
+
+namespace split {
+
+/// A plan of its own: every rank has `n` columns, in rank order.
+struct even {
+  std::size_t n;
+};
+
+}  // namespace split
+
+namespace detail {
+
+/// Each rank's columns under a split of a plan.
+template <class Split, class Plan>
+columns cut(Plan const& plan, int ranks, std::size_t dim) {
+  columns c{};
+  for (int r = 0; r < ranks; ++r) {
+    if constexpr (std::is_same_v<Split, split::even>) {
+      c.begin[r] = plan.n * static_cast<std::size_t>(r);
+      c.end[r] = c.begin[r] + plan.n;
+    } else {
+      auto const range = plan.template range<Split>(r);
+      c.begin[r] = range.begin * dim;
+      c.end[r] = range.end * dim;
+    }
+  }
+  return c;
+}
+
+inline std::size_t width(columns const& c, int ranks) {
+  std::size_t most = 0;
+  for (int r = 0; r < ranks; ++r) { most = std::max(most, c.end[r]); }
+  return most;
+}
+
+/// Of columns that several ranks hold, the first rank's copy is named.
+inline columns without_copies(columns c, int ranks) {
+  std::size_t covered = 0;
+  for (int r = 0; r < ranks; ++r) {
+    c.begin[r] = std::min(std::max(c.begin[r], covered), c.end[r]);
+    covered = std::max(covered, c.end[r]);
+  }
+  return c;
+}
+
+inline void expect_rows(collective kind, char const* which, std::size_t have, std::size_t rows,
+                        std::size_t cols, std::size_t pitch) {
+  std::size_t const needed = rows == 0 || cols == 0 ? 0 : (rows - 1) * pitch + cols;
+  expects(pitch >= cols || rows <= 1, std::string{name(kind)} + ": the " + which + "'s rows of " +
+                                        std::to_string(cols) + " elements lie only " +
+                                        std::to_string(pitch) + " apart");
+  expects(have >= needed, std::string{name(kind)} + ": the " + which + " has " +
+                            std::to_string(have) + " elements where " + std::to_string(rows) +
+                            " rows of " + std::to_string(cols) + " need " + std::to_string(needed));
+}
+
+}  // namespace detail
+}  // namespace tpx

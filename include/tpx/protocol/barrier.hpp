@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/protocol/endpoint.hpp>
+
+namespace tpx {
+
+/// The first stage of a barrier: says that this rank has come, as far as that needs no waiting.
+template <class Topology>
+struct barrier_arrive {
+  wires w;
+
+  template <thread_group Group>
+  TPX_HD void operator()(Group const& group) const {
+    endpoint const e{group, w};
+    e.begin_barrier();
+    if constexpr (Topology::flat) {
+      e.arrive(e.others());
+    } else {
+      int const parent = Topology::parent(e.rank(), 0, e.size());
+      if (parent >= 0 && children<Topology>(e.rank(), 0, e.size()) == 0) {
+        e.arrive(rank_set{1} << parent);
+      }
+    }
+  }
+};
+
+/// The second stage: returns once all ranks have come. Through a tree that is not flat, word goes
+/// up to rank 0 and down again.
+template <class Topology>
+struct barrier_wait {
+  wires w;
+
+  template <thread_group Group>
+  TPX_HD void operator()(Group const& group) const {
+    endpoint const e{group, w};
+    if constexpr (Topology::flat) {
+      (void)e.meet(e.others());
+    } else {
+      auto const kids = children<Topology>(e.rank(), 0, e.size());
+      int const parent = Topology::parent(e.rank(), 0, e.size());
+      if (!e.meet(kids)) { return; }
+      if (parent >= 0) {
+        if (kids != 0) { e.arrive(rank_set{1} << parent); }
+        if (!e.meet(rank_set{1} << parent)) { return; }
+      }
+      e.arrive(kids);
+    }
+  }
+};
+
+}  // namespace tpx

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/number.hpp>
+#include <tpx/space.hpp>
+
+#include <cstddef>
+
+namespace tpx {
+
+/// `cols` columns of a row-major matrix whose rows lie `pitch` elements apart, counted row by row:
+/// element i is data[(i / cols) * pitch + i % cols]. A plain array is one row.
+template <class T>
+struct block {
+  T* data;
+  std::size_t cols;
+  std::size_t pitch;
+
+  /// Calls f(run, offset, length) for each piece of [first, first + count) that lies in one row.
+  template <class F>
+  TPX_HD void runs(std::size_t first, std::size_t count, F&& f) const {
+    if (first + count <= cols) {  // one row: no division
+      f(data + first, std::size_t{0}, count);
+      return;
+    }
+    for (std::size_t done = 0; done < count;) {
+      std::size_t const row = (first + done) / cols;
+      std::size_t const col = (first + done) % cols;
+      std::size_t const length = count - done < cols - col ? count - done : cols - col;
+      f(data + row * pitch + col, done, length);
+      done += length;
+    }
+  }
+};
+
+/// Which columns each rank has of a row-major matrix.
+struct columns {
+  std::size_t begin[max_ranks];
+  std::size_t end[max_ranks];
+
+  [[nodiscard]] TPX_HD std::size_t size(int rank) const { return end[rank] - begin[rank]; }
+
+  /// Rank r's columns of `rows` rows that lie `pitch` elements apart.
+  template <class T>
+  [[nodiscard]] TPX_HD block<T> of(int rank, T* data, std::size_t pitch) const {
+    return {data + begin[rank], size(rank), pitch};
+  }
+
+  /// `total` columns cut as evenly as can be, the first ranks having one more.
+  [[nodiscard]] static TPX_HD constexpr columns even(std::size_t total, int ranks) {
+    columns c{};
+    auto const n = static_cast<std::size_t>(ranks);
+    std::size_t at = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      c.begin[r] = at;
+      at += total / n + static_cast<std::size_t>(r < total % n);
+      c.end[r] = at;
+    }
+    return c;
+  }
+};
+
+/// Calls f(first, count) for the tiles of [0, n) that fall to this thread.
+template <thread_group G, class F>
+TPX_HD void for_tiles(G const& group, std::size_t n, F&& f) {
+  constexpr std::size_t tile = G::tile;
+  for (std::size_t i = group.thread_rank() * tile; i < n; i += group.size() * tile) {
+    f(i, n - i < tile ? n - i : tile);
+  }
+}
+
+/// Copies elements [first, first + n) of a block to an array.
+template <thread_group G, class T>
+TPX_HD void pack(G const& group, block<T const> from, std::size_t first, std::size_t n, T* to) {
+  for_tiles(group, n, [&](std::size_t i, std::size_t count) {
+    from.runs(first + i, count, [&](T const* run, std::size_t offset, std::size_t length) {
+      for (std::size_t j = 0; j < length; ++j) { to[i + offset + j] = run[j]; }
+    });
+  });
+}
+
+/// Copies an array to elements [first, first + n) of a block.
+template <thread_group G, class T>
+TPX_HD void unpack(G const& group, T const* from, block<T> to, std::size_t first, std::size_t n) {
+  for_tiles(group, n, [&](std::size_t i, std::size_t count) {
+    to.runs(first + i, count, [&](T* run, std::size_t offset, std::size_t length) {
+      for (std::size_t j = 0; j < length; ++j) { run[j] = from[i + offset + j]; }
+    });
+  });
+}
+
+/// Copies elements [first, first + n) of a block to the same places of another.
+template <thread_group G, class T>
+TPX_HD void copy(G const& group, block<T const> from, block<T> to, std::size_t first,
+                 std::size_t n) {
+  for_tiles(group, n, [&](std::size_t i, std::size_t count) {
+    from.runs(first + i, count, [&](T const* source, std::size_t at, std::size_t some) {
+      to.runs(first + i + at, some, [&](T* run, std::size_t offset, std::size_t length) {
+        for (std::size_t j = 0; j < length; ++j) { run[j] = source[offset + j]; }
+      });
+    });
+  });
+}
+
+}  // namespace tpx

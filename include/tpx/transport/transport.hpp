@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/group.hpp>
+#include <tpx/protocol/wires.hpp>
+
+#include <concepts>
+
+namespace tpx {
+
+/// Which memory of another rank can be touched, on a space.
+///
+/// 1. `shared`: what goes to all others is written once and read in place; else it is pushed to
+///    each.
+/// 2. `memory<Space>(group, layout)`: makes and maps all ranks' windows; all ranks construct it.
+/// 3. `window(rank)`: the window of a rank as this rank addresses it, zeroed at start.
+template <class T, class Space>
+concept transport_on = requires(group& g, window_layout const& layout,
+                                typename T::template memory<Space> const& m, int rank) {
+  { T::shared } -> std::convertible_to<bool>;
+  requires std::constructible_from<typename T::template memory<Space>, group&,
+                                   window_layout const&>;
+  { m.window(rank) } -> std::same_as<std::byte*>;
+};
+
+}  // namespace tpx
