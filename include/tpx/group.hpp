@@ -29,6 +29,10 @@ class group {
   group(std::shared_ptr<world> w, int rank, int size, group_options const& options = {})
       : world_{std::move(w)}, me_{start(*world_, rank, size, options)}, waiter_{me_, calls()} {
     word(me_.block(rank).state).store(static_cast<std::uint32_t>(rank_state::live));
+    world_->follow(me_);
+    log(log_level::info, rank, [&] {
+      return "group: one of " + std::to_string(size) + (processes() ? " processes" : " threads");
+    });
   }
 
   group(group&&) = delete;
@@ -43,10 +47,13 @@ class group {
   void check() const { me_.check(); }
 
   /// Ends the group: every rank's next or current call throws `message`, naming this rank.
-  void abort(errc code, std::string_view message) { me_.raise(code, me_.rank, message); }
+  void abort(errc code, std::string_view message) {
+    if (!forked()) { me_.raise(code, me_.rank, message); }
+  }
 
   /// Says that this rank takes part in nothing more. Whoever still waits for it gets `left`.
   void leave() noexcept {
+    if (forked()) { return; }  // the parent is the rank, and still in
     word(me_.block(me_.rank).state).store(static_cast<std::uint32_t>(rank_state::left));
     me_.wake_all();
   }
@@ -120,6 +127,9 @@ class group {
     expects(bytes > 0 && bytes <= call_signature::max_count,
             "cannot share " + std::to_string(bytes) + " bytes", "1 byte to 64 GiB");
     call_signature const call{collective::share, dtype::uint8, 0, root, bytes};
+    log(log_level::trace, rank(), [&] {
+      return "share: " + std::to_string(bytes) + " bytes of rank " + std::to_string(root);
+    });
     check();
     std::shared_ptr<shared_memory> memory;
     guarded([&] {
@@ -133,7 +143,7 @@ class group {
       if (rank() != root) { memory = world_->take(me_, root, bytes); }
     });
     exchange(1, call);  // root may let go of its handle once all have theirs
-    memory->close_fd();
+    if (rank() == root || processes()) { memory->close_fd(); }  // threads share the root's
     return memory;
   }
 
@@ -172,6 +182,7 @@ class group {
   }
 
   static std::size_t at(int r) { return static_cast<std::size_t>(r); }
+  [[nodiscard]] bool forked() const noexcept { return me_.forks != detail::fork_count(); }
   control_block::post& post(int r) { return me_.control->posts[me_.seat[r]]; }
   ledger& calls() { return me_.control->calls; }
 
@@ -181,43 +192,40 @@ class group {
 };
 
 inline void group::reset() {
+  if (forked()) { check(); }
   auto& control = *me_.control;
   auto const next = me_.generation + 1;
   int const seat = me_.seat[me_.rank];
   auto const begun = detail::now_ns();
+  auto const decided = [&] { return me_.superseded(); };
   word(control.rank[seat].came_to_reset).store(next, std::memory_order_release);
   me_.wake_all();
-  auto const decided = [&] {
-    return word(control.verdict.generation).load(std::memory_order_acquire) >= next;
-  };
   while (!decided()) {
     bool const late = detail::now_ns() - begun > static_cast<std::uint64_t>(me_.deadline.count());
     std::uint64_t members = 0;
     bool complete = true;
     for (int r = 0; r < me_.size; ++r) {
       auto const s = me_.seat[r];
-      if (word(control.rank[s].came_to_reset).load(std::memory_order_acquire) >= next) {
-        members |= std::uint64_t{1} << s;
-      } else {
-        bool const gone = word(control.dead[s].seen).load(std::memory_order_acquire) != 0 ||
-                          word(control.rank[s].state).load(std::memory_order_acquire) ==
-                            static_cast<std::uint32_t>(rank_state::left);
-        complete = complete && gone;
-      }
+      bool const gone = word(control.dead[s].seen).load(std::memory_order_acquire) != 0 ||
+                        word(control.rank[s].state).load(std::memory_order_acquire) ==
+                          static_cast<std::uint32_t>(rank_state::left);
+      if (gone) { continue; }
+      bool const came = word(control.rank[s].came_to_reset).load(std::memory_order_acquire) >= next;
+      members |= std::uint64_t{came} << s;
+      complete = complete && came;
     }
-    auto claimed = me_.generation;
-    if (word(control.verdict.claimed).load() < next && (complete || late)) {
-      claimed = word(control.verdict.claimed).load();
-      if (claimed < next && word(control.verdict.claimed).compare_exchange_strong(claimed, next)) {
-        word(control.verdict.members).store(members, std::memory_order_relaxed);
-        word(control.verdict.generation).store(next, std::memory_order_release);
+    if (complete || late) {
+      auto newest = word(control.verdict.decided).load(std::memory_order_acquire);
+      if (newest >> max_ranks < next &&
+          word(control.verdict.decided)
+            .compare_exchange_strong(newest, next << max_ranks | members)) {
         me_.wake_all();
       }
     }
     detail::sleep_on(control.bells[seat].asleep, 1'000'000, decided);
   }
-  auto const members = word(control.verdict.members).load(std::memory_order_relaxed);
-  if ((members >> seat & 1u) == 0) {
+  auto const members = word(control.verdict.decided).load(std::memory_order_acquire);
+  if (members >> max_ranks != next || (members >> seat & 1u) == 0) {
     throw error{errc::stale,
                 "the others began anew without this rank, which came to reset() late",
                 {.rank = me_.rank, .remedy = "end this rank and start the job again"}};
@@ -231,6 +239,10 @@ inline void group::reset() {
   now.generation = next;
   me_ = now;
   waiter_ = host_waiter{me_, calls()};
+  world_->follow(me_);
+  log(log_level::info, me_.rank, [&] {
+    return "reset: generation " + std::to_string(next) + ", one of " + std::to_string(me_.size);
+  });
 }
 
 }  // namespace tpx
