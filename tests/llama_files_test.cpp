@@ -1222,9 +1222,7 @@ TEST_CASE("one tokenizer serves several threads") {
 // ---------------------------------------------------------------------------------------------
 // The model of this project
 
-#ifdef TPX_LLAMA_MODEL_DIR
-
-std::string const model_dir = TPX_LLAMA_MODEL_DIR;
+std::string const model_dir = TPX_TEST_EXAMPLES "/llama/model";
 
 json goldens() {
   std::ifstream file{model_dir + "/golden.json"};
@@ -1265,6 +1263,25 @@ TEST_CASE("the model's folder has the weights that its config asks for", "[golde
         c.vocab_size * c.hidden_size);
 }
 
-#endif
+TEST_CASE("the Qwen2 folder of two files is read", "[golden]") {
+  std::string const folder = TPX_TEST_EXAMPLES "/llama/testdata/qwen2-tiny";
+  auto const c = llama::read_config(folder);
+  CHECK(c.architecture == llama::architecture::Qwen2);
+  CHECK(c.qkv_bias);
+  CHECK_FALSE(c.o_bias);
+  auto const weights = llama::safetensors::open(folder);
+  CHECK(weights.files().size() == 2);
+  for (std::size_t i = 0; i < c.num_hidden_layers; ++i) {
+    auto const layer = "model.layers." + std::to_string(i) + ".";
+    CHECK_NOTHROW(weights.get(layer + "self_attn.q_proj.bias", {dtype::BF16},
+                              {c.num_attention_heads * c.head_dim}));
+    CHECK_NOTHROW(weights.get(layer + "mlp.down_proj.weight", {dtype::BF16},
+                              {c.hidden_size, c.intermediate_size}));
+  }
+  std::size_t bytes = 0;  // by the index's own count
+  std::ifstream index{folder + "/model.safetensors.index.json"};
+  json::parse(index).at("metadata").at("total_size").get_to(bytes);
+  CHECK(weights.total_bytes() == bytes);
+}
 
 }  // namespace

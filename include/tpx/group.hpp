@@ -69,7 +69,7 @@ class group {
     // The place was last read in call epoch-2, which every rank has left: each waited for all
     // ranks' posts of epoch-1.
     word(mine.signature[parity]).store(call.pack(), std::memory_order_relaxed);
-    word(mine.value[parity]).store(value, std::memory_order_relaxed);
+    word(mine.value[parity]).store(value, std::memory_order_release);
     word(mine.posted).store(epoch, std::memory_order_release);
     for (int r = 0; r < size(); ++r) { self.ring(r); }
     std::array<std::uint64_t, max_ranks> all{};
@@ -81,8 +81,11 @@ class group {
         self.mismatch(r, said);
         break;
       }
-      all[static_cast<std::size_t>(r)] = word(theirs.value[parity]).load(std::memory_order_relaxed);
+      all[static_cast<std::size_t>(r)] = word(theirs.value[parity]).load(std::memory_order_acquire);
     }
+    // The others may have begun anew without this rank, if it was stopped: their later posts
+    // satisfy its wait. Whoever reads such a value also sees the reset that came before it.
+    if (me_.superseded()) { me_.check(); }
     waiter_.end();
     return all;
   }

@@ -83,15 +83,21 @@ struct float16 {
 template <class T>
 concept element = std::is_trivially_copyable_v<T> && sizeof(T) <= 16;
 
+namespace detail {
+
+template <class T>
+concept float_like = requires(T v, float f) {
+  static_cast<float>(v);
+  static_cast<T>(f);
+};
+
+}  // namespace detail
+
 /// What a reduction of T adds in: fp32 for 16-bit floating types (ours, CUDA's or any other that
 /// converts to and from float), T itself for the rest.
 template <element T>
-using accumulate_t = std::conditional_t < sizeof(T) == 2 && !std::is_integral_v<T> &&
-                     requires(T v, float f) {
-  static_cast<float>(v);
-  static_cast<T>(f);
-}
-, float, T > ;
+using accumulate_t =
+  std::conditional_t<sizeof(T) == 2 && !std::is_integral_v<T> && detail::float_like<T>, float, T>;
 
 /// Names an element type on the wire; types of the user's own share `other`.
 enum class dtype : std::uint8_t {

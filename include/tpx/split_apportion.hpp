@@ -81,7 +81,7 @@ inline constexpr counts uncapped = [] {
 }();
 
 /// Gives single units to the soonest until `units` are given; nobody more than `cap`, unless all
-/// are full.
+/// are full. `ideal` is > 0 for one rank at least.
 constexpr void award(counts& got, std::size_t units, shares const& ideal, counts const& cap) {
   for (std::size_t left = units - sum(got); left > 0; --left) {
     std::size_t r = soonest(got, ideal, cap);
@@ -108,9 +108,10 @@ constexpr bool room_without(std::size_t out, std::size_t units, shares const& we
 /// can so hand the slowest rank a unit that all others wait for.
 ///
 /// Where a rank would get some units but fewer than `minimum`, the weakest rank gets none and the
-/// others share anew, as long as they have room for all. Nobody gets anything if no weight is > 0.
-constexpr counts apportion(std::size_t units, shares weight, counts const& cap,
-                           std::size_t minimum) {
+/// others share anew, as long as they have room for all. Where the caps leave too little room for
+/// all units they are ignored. Nobody gets anything if no weight is > 0.
+constexpr counts apportion(std::size_t units, shares weight, counts cap, std::size_t minimum) {
+  if (!room_without(cap.size(), units, weight, cap)) { cap = uncapped; }
   for (;;) {
     double const total = sum(weight);
     if (!(total > 0)) { return {}; }

@@ -105,9 +105,11 @@ class fitter {
 
   static constexpr double as(std::size_t n) { return static_cast<double>(n); }
 
+  [[nodiscard]] constexpr bool short_of_memory() const { return sum(left_) < unplaced_; }
+
   /// Every rank's share of a kind; its ratios alone mean something.
   [[nodiscard]] constexpr shares fractions(phase const& p) const {
-    if (p.held > 0 && sum(left_) < unplaced_) { return room_; }  // all lack in proportion
+    if (p.held > 0 && short_of_memory()) { return room_; }  // all lack in proportion
     shares const& left = p.held > 0 ? left_ : room_;
     shares start{}, rate{}, cap{};
     for (std::size_t r = 0; r < left.size(); ++r) {
@@ -122,6 +124,7 @@ class fitter {
   /// How many units of `bytes` each rank has room for.
   [[nodiscard]] constexpr counts room(double bytes, double fixed = 0) const {
     counts cap = uncapped;
+    if (short_of_memory()) { return cap; }
     for (std::size_t r = 0; r < left_.size(); ++r) {
       double const bytes_left = left_[r] > fixed ? left_[r] - fixed : 0;
       if (bytes_left < bytes * 0x1p40) { cap[r] = static_cast<std::size_t>(bytes_left / bytes); }
@@ -160,8 +163,7 @@ class fitter {
       double worst = 0;
       for (std::size_t r = 0; r < n.size(); ++r) {
         double const t = n[r] == 0 ? 0 : bytes(n[r]) / speed_[r] + p.reduced * slow_[r];
-        bool const over = bytes(n[r]) > left_[r];
-        worst = over ? 0x1p1000 : t > worst ? t : worst;
+        worst = t > worst ? t : worst;
       }
       return worst;
     };

@@ -94,18 +94,6 @@ class split_plan {
     }
   }
 
-  /// What `rank` has of the axis that Kind cuts where the target is `Target`: all of it for All.
-  template <split_target Target, split_kind Kind>
-  requires std::same_as<Target, Kind> || std::same_as<Target, split::All>
-  [[nodiscard]] constexpr shard_range range(int rank) const {
-    check_rank(rank);
-    if constexpr (split_kind<Target>) {
-      return range<Kind>(rank);
-    } else {
-      return {0, count<Kind>()};
-    }
-  }
-
   /// How many ranks have some.
   template <split_kind Kind>
   [[nodiscard]] constexpr int owners() const {
@@ -121,14 +109,6 @@ class split_plan {
       if (range<Kind>(rank).size() != range<Kind>(0).size()) { return false; }
     }
     return true;
-  }
-
-  /// Whether `rank` is the lowest that has its range: where heads are replicated, the one of its
-  /// peers that writes them when they are joined. False for an empty range.
-  template <split_kind Kind>
-  [[nodiscard]] constexpr bool leads(int rank) const {
-    shard_range const mine = range<Kind>(rank);
-    return !mine.empty() && (rank == 0 || !(range<Kind>(rank - 1) == mine));
   }
 
   /// Whether some key/value head lies on more than one rank.

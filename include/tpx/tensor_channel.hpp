@@ -4,6 +4,7 @@
 #include <tpx/command_channel.hpp>
 #include <tpx/tensor_view.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -177,7 +178,7 @@ class tensor_channel {
     bytes = (bytes + alignment - 1) / alignment * alignment;
     detail::channel_thread self{&end(), "has not released tensor #", 0};
     for (unsigned polls = 0;; ++polls) {
-      reap();
+      if (reap()) { polls = 0; }
       std::size_t at = 0;
       std::size_t i = 0;
       while (i < live_.size() && live_[i].offset - at < bytes) {
@@ -198,13 +199,13 @@ class tensor_channel {
     }
   }
 
-  /// Takes back what all readers have released.
-  void reap() {
-    std::erase_if(live_, [&](block const& b) {
-      if (holder(b) >= 0) { return false; }
-      free_.push_back(b.slot);
-      return true;
-    });
+  /// Takes back what all readers have released; whether there was any.
+  bool reap() {
+    return std::erase_if(live_, [&](block const& b) {
+             if (holder(b) >= 0) { return false; }
+             free_.push_back(b.slot);
+             return true;
+           }) > 0;
   }
 
   /// A rank that has not released the tensor; -1 when all have.

@@ -13,10 +13,10 @@ endif()
 function(floor_of path variable)
   set(floors 0 1 2 3 4 5 6)
   set(patterns
-    "tpx/(version|config|error|log|number|op|space|cut|split|split_[a-z]+)\\.hpp"
-    "tpx/(runtime/.*|(group|run_ranks|channel|channels)\\.hpp)"
+    "tpx/(version|config|error|log|number|op|space|tensor_view|split|split_[a-z]+)\\.hpp"
+    "tpx/(runtime/.*|cuda/.*|(group|run_ranks|command_channel|tensor_channel)\\.hpp)"
     "tpx/(transport|topology|protocol)/.*"
-    "tpx/(communicator|allreduce|broadcast|gather|allgather|reduce_scatter|barrier)\\.hpp"
+    "tpx/(communicator|cut|allreduce|broadcast|gather|allgather|reduce_scatter|barrier)\\.hpp"
     "tpx/layer/.*"
     "tpx/generator/.*"
     "tpx/(tpx\\.hpp|cuda\\.cuh)")

@@ -5,6 +5,8 @@
 #include <tpx/runtime/process_state.hpp>
 #include <tpx/space.hpp>
 
+#include <nv/target>
+
 #include <algorithm>
 #include <string>
 #include <thread>
@@ -22,7 +24,7 @@ namespace detail {
 /// What a rank shows the others of its channel; it alone writes its line. Zero is the start.
 struct alignas(cache_line) channel_line {
   std::uint64_t read;        // messages it took
-  std::uint64_t waiting_on;  // rank + 1 while it sleeps, 0 otherwise
+  std::uint64_t waiting_on;  // rank + 1 once it has slept for one, 0 otherwise
 };
 
 /// One rank in one channel: how fast it goes to sleep there, and how it reports.
@@ -53,29 +55,41 @@ struct channel_end {
   }
 };
 
-/// The calling thread as one wait in a channel. A failed wait throws; it never returns false.
+/// The calling CPU thread as one wait in a channel. A failed wait throws; none returns false.
 struct channel_thread {
   channel_end const* end;
   char const* lacks;     // what the awaited rank has not done: "has not read message #"
   std::uint64_t number;  // of that message
   bool forever = false;
   mutable std::uint64_t begun_ns = 0;
+  mutable bool slept = false;
 
-  static constexpr unsigned tile = 1;
-  [[nodiscard]] static constexpr unsigned thread_rank() noexcept { return 0; }
-  [[nodiscard]] static constexpr unsigned size() noexcept { return 1; }
-  [[nodiscard]] static constexpr unsigned channel() noexcept { return 0; }
-  [[nodiscard]] static constexpr unsigned channels() noexcept { return 1; }
-  static constexpr void sync() noexcept {}
-  [[nodiscard]] static constexpr bool all(bool ok) noexcept { return ok; }
-
-  void ring(int peer) const { wake(end->me.control->bells[end->me.seat[peer]].asleep); }
-
-  void mismatch(int peer, std::uint64_t value) const {
-    end->distrust(peer, number, std::to_string(value));
+  ~channel_thread() {
+    if (slept) { word(mine().waiting_on).store(0, std::memory_order_relaxed); }
   }
 
-  bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
+  static constexpr unsigned tile = 1;
+  [[nodiscard]] TPX_HD static constexpr unsigned thread_rank() noexcept { return 0; }
+  [[nodiscard]] TPX_HD static constexpr unsigned size() noexcept { return 1; }
+  [[nodiscard]] TPX_HD static constexpr unsigned channel() noexcept { return 0; }
+  [[nodiscard]] TPX_HD static constexpr unsigned channels() noexcept { return 1; }
+  TPX_HD static constexpr void sync() noexcept {}
+  [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
+  TPX_HD bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
+    NV_IF_TARGET(NV_IS_HOST, (between_polls(polls, flag, value, peer);))
+    return true;
+  }
+  TPX_HD void ring(int peer) const { NV_IF_TARGET(NV_IS_HOST, (wake_rank(peer);)) }
+  TPX_HD void mismatch(int peer, std::uint64_t value) const {
+    NV_IF_TARGET(NV_IS_HOST, (end->distrust(peer, number, std::to_string(value));))
+  }
+
+ private:
+  [[nodiscard]] channel_line& mine() const { return end->lines[end->me.rank]; }
+
+  void wake_rank(int peer) const { wake(end->me.control->bells[end->me.seat[peer]].asleep); }
+
+  void between_polls(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
     if (polls < end->spins) {
       relax();
     } else if (polls < end->spins + end->yields && polls % 64 != 63) {
@@ -83,18 +97,15 @@ struct channel_thread {
     } else {
       look(polls, flag, value, peer);
     }
-    return true;
   }
 
- private:
   [[nodiscard]] static bool reached(std::uint64_t& flag, std::uint64_t value) {
     return word(flag).load(std::memory_order_acquire) >= value;
   }
 
   [[nodiscard]] bool over() const {
     auto const& me = end->me;
-    return me.aborted() ||
-           word(me.control->verdict.generation).load(std::memory_order_acquire) > me.generation;
+    return me.aborted() || me.superseded();
   }
 
   void look(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
@@ -111,12 +122,12 @@ struct channel_thread {
     if (!forever && waited >= limit) { time_out(peer, waited); }
     if (polls >= end->spins + end->yields) {
       auto const nap = std::uint64_t{1'000'000} << std::min(polls - end->spins - end->yields, 6u);
-      auto& waiting = end->lines[me.rank].waiting_on;
-      word(waiting).store(static_cast<std::uint64_t>(peer) + 1, std::memory_order_relaxed);
+      slept = true;
+      word(mine().waiting_on)
+        .store(static_cast<std::uint64_t>(peer) + 1, std::memory_order_relaxed);
       sleep_on(me.control->bells[me.seat[me.rank]].asleep,
                forever ? nap : std::min(nap, limit - waited),
                [&] { return reached(flag, value) || over(); });
-      word(waiting).store(0, std::memory_order_relaxed);
     }
   }
 

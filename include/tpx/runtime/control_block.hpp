@@ -32,7 +32,7 @@ struct ledger {
     std::uint64_t epoch[depth];      // call number whose signature stands in the same place
     std::uint64_t signature[depth];  // call_signature::pack()
     std::uint64_t latest;            // newest call number, stored last
-    std::uint64_t waiting_on;        // rank + 1 while asleep, 0 otherwise
+    std::uint64_t waiting_on;        // rank + 1 once it has slept for one, 0 otherwise
   };
   entry rank[max_ranks];
 };
@@ -70,11 +70,10 @@ struct control_block {
   };
   death dead[max_ranks];
 
-  /// Who lives on after a reset: written by the rank that claims it, read by the others.
+  /// The newest generation and who is in it: whichever rank decides a reset first writes both as
+  /// one word, by compare-exchange, so that a rank that dies or stops meanwhile leaves no half.
   struct alignas(cache_line) {
-    std::uint64_t claimed;     // generation; compare-exchange
-    std::uint64_t generation;  // stored last
-    std::uint64_t members;     // bit r: starting rank r is in
+    std::uint64_t decided;  // generation << max_ranks | bit r: starting rank r is in
   } verdict;
 
   /// A word that each rank shows all others in operations on the group itself, by call parity.

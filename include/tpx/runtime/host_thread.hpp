@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/runtime/member.hpp>
-#include <tpx/runtime/process_state.hpp>
+#include <tpx/runtime/patience.hpp>
 #include <tpx/runtime/signature.hpp>
 #include <tpx/space.hpp>
 
-#include <algorithm>
-#include <thread>
+#include <nv/target>
+
+#include <cstdlib>
 
 namespace tpx {
 
-/// How one rank waits for others on the CPU: polls, then yields its core, then sleeps; and in
-/// between looks for aborts, ranks that left, calls that differ, and the deadline.
+/// How one rank waits for others in the operations of a communicator on the CPU: with patience, and
+/// with an eye on ranks whose calls differ from its own.
 class host_waiter {
  public:
-  /// `calls`: the ledger of the communicator whose operations this waits in.
-  host_waiter(member const& me, ledger& calls) : me_{&me}, calls_{&calls} {
-    unsigned const cores = std::max(1u, std::thread::hardware_concurrency());
-    spins_ = static_cast<unsigned>(me.size) <= cores ? 100 : 10;
-    yields_ = spins_ + 512;
-    epoch_ = me.generation << 40;  // a new generation's numbers lie above all older ones
-  }
+  /// `calls`: the ledger of the communicator.
+  host_waiter(member const& me, ledger& calls)
+      : me_{&me},
+        calls_{&calls},
+        patience_{me, calls.rank[me.rank].waiting_on, 100},
+        epoch_{me.generation << 40} {}  // a new generation's numbers lie above all older ones
 
   /// Starts an operation: throws if the group is aborted, then tells the others what is called.
   void begin(call_signature call) {
     me_->check();
     ++epoch_;
     signature_ = call.pack();
-    started_ns_ = 0;
+    patience_.restart();
     failed_ = false;
     auto& mine = calls_->rank[me_->rank];
     auto const place = epoch_ % ledger::depth;
@@ -55,15 +54,10 @@ class host_waiter {
   /// See thread_group. Cost: nothing but a few instructions until the spin budget is used up.
   [[nodiscard]] bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) {
     if (failed_) { return false; }
-    if (polls < spins_) {
-      detail::relax();
-      return true;
-    }
-    if (polls < yields_ && polls % 64 != 63) {
-      ::sched_yield();
-      return true;
-    }
-    return look(polls, flag, value, peer);
+    if (patience_.brief(polls)) { return true; }
+    if (!look(flag, value, peer)) { return false; }
+    patience_.sleep(polls, flag, value, peer);
+    return true;
   }
 
   void ring(int peer) const { detail::wake(me_->control->bells[me_->seat[peer]].asleep); }
@@ -80,55 +74,28 @@ class host_waiter {
   }
 
  private:
-  static bool reached(std::uint64_t& flag, std::uint64_t value) {
-    return word(flag).load(std::memory_order_acquire) >= value;
-  }
-
-  bool look(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) {
-    if (me_->aborted()) {
-      failed_ = true;
-      return false;
-    }
-    auto const now = detail::now_ns();
-    if (started_ns_ == 0) { started_ns_ = now; }
+  /// Whether to wait on. If not, the group is aborted.
+  bool look(std::uint64_t& flag, std::uint64_t value, int peer) {
+    using outcome = detail::patience::outcome;
     auto const latest = word(calls_->rank[peer].latest).load(std::memory_order_acquire);
-    bool const gone = word(me_->block(peer).state).load(std::memory_order_acquire) ==
-                      static_cast<std::uint32_t>(rank_state::left);
-    if (reached(flag, value)) { return true; }  // before the verdicts: they must not outrun it
-    if (auto const theirs = recorded(peer); theirs != 0 && theirs != signature_) {
+    auto const seen = patience_.look(flag, value, peer);
+    if (seen == outcome::reached) { return true; }
+    if (seen == outcome::ended) {
+      failed_ = true;
+    } else if (auto const theirs = recorded(peer); theirs != 0 && theirs != signature_) {
       mismatch(peer, theirs);
-      return false;
-    }
-    if (latest > epoch_) {
+    } else if (latest > epoch_) {
       fail(errc::mismatch, peer,
            "rank " + std::to_string(peer) + " went on to its operation #" +
              std::to_string(ordinal(latest)) + " without taking part in this one");
-      return false;
-    }
-    if (gone) {
+    } else if (seen == outcome::left) {
       fail(errc::left, peer,
            "rank " + std::to_string(peer) + " returned after " + std::to_string(ordinal(latest)) +
              " operations and is waited for");
-      return false;
+    } else if (seen == outcome::late) {
+      time_out(peer);
     }
-    auto const waited = now - started_ns_;
-    auto const limit = static_cast<std::uint64_t>(me_->deadline.count());
-    if (waited >= limit) {
-      time_out(peer, waited);
-      return false;
-    }
-    if (polls >= yields_) { sleep(polls - yields_, limit - waited, flag, value, peer); }
-    return true;
-  }
-
-  void sleep(unsigned naps, std::uint64_t left_ns, std::uint64_t& flag, std::uint64_t value,
-             int peer) {
-    auto& waiting = calls_->rank[me_->rank].waiting_on;
-    word(waiting).store(static_cast<std::uint64_t>(peer) + 1, std::memory_order_relaxed);
-    auto const nap = std::uint64_t{1'000'000} << std::min(naps, 5u);  // 1 to 32 ms
-    detail::sleep_on(me_->control->bells[me_->seat[me_->rank]].asleep, std::min(nap, left_ns),
-                     [&] { return reached(flag, value) || me_->aborted(); });
-    word(waiting).store(0, std::memory_order_relaxed);
+    return !failed_;
   }
 
   /// What rank r says it called as its operation of our number; 0 if it has not, or no longer says.
@@ -141,16 +108,27 @@ class host_waiter {
     return still ? said : 0;
   }
 
-  /// Of two ranks that differ, the one that fewer ranks agree with; the peer on a draw.
+  /// Of two ranks that differ, the one that fewer ranks agree with; the peer on a draw. Hears the
+  /// other ranks first, which may not have called yet, for up to half a second.
   [[nodiscard]] int blame_mismatch(int peer, std::uint64_t theirs) const {
-    int with_me = 0;
-    int with_peer = 0;
-    for (int r = 0; r < me_->size; ++r) {
-      auto const said = recorded(r);
-      with_me += static_cast<int>(said == signature_);
-      with_peer += static_cast<int>(said == theirs);
+    auto const patience = std::min(me_->deadline, std::chrono::nanoseconds{500'000'000});
+    auto const until = detail::now_ns() + static_cast<std::uint64_t>(patience.count());
+    for (;;) {
+      int with_me = 0;
+      int with_peer = 0;
+      int silent = 0;
+      for (int r = 0; r < me_->size; ++r) {
+        auto const said = recorded(r);
+        with_me += static_cast<int>(said == signature_);
+        with_peer += static_cast<int>(said == theirs);
+        silent += static_cast<int>(said == 0);
+      }
+      bool const decided = std::abs(with_me - with_peer) > silent || silent == 0;
+      if (decided || me_->aborted() || detail::now_ns() > until) {
+        return with_me < with_peer ? me_->rank : peer;
+      }
+      ::sched_yield();
     }
-    return with_me < with_peer ? me_->rank : peer;
   }
 
   [[nodiscard]] std::string differs(int peer, std::uint64_t theirs) const {
@@ -159,60 +137,56 @@ class host_waiter {
            to_string(call_signature::unpack(signature_)) + "; every rank must call the same";
   }
 
-  /// Blames the rank at the end of the chain of ranks that wait for one another, or one whose
-  /// process is stopped.
-  void time_out(int peer, std::uint64_t waited_ns) {
-    std::string what = " has not arrived";
-    for (int hops = 0; hops < me_->size; ++hops) {
-      auto const next = word(calls_->rank[peer].waiting_on).load(std::memory_order_relaxed);
-      auto const ahead = word(calls_->rank[peer].latest).load(std::memory_order_acquire);
-      if (ahead == epoch_) { what = " is in it but silent"; }
-      if (ahead < epoch_) {
-        what =
-          " has not called it (its last call here was #" + std::to_string(ordinal(ahead)) + ")";
-      }
-      if (ahead != epoch_ || next == 0 || next > static_cast<std::uint64_t>(me_->size)) { break; }
-      peer = static_cast<int>(next) - 1;
+  void time_out(int peer) {
+    auto const latest = [&](int r) {
+      return word(calls_->rank[r].latest).load(std::memory_order_acquire);
+    };
+    bool stopped = false;
+    peer = patience_.culprit(peer, stopped, [&](int r) {
+      return latest(r) == epoch_ ? word(calls_->rank[r].waiting_on).load(std::memory_order_relaxed)
+                                 : 0;
+    });
+    std::string what = " is in it but silent";
+    if (latest(peer) < epoch_) {
+      what = " has not called it (its last call here was #" +
+             std::to_string(ordinal(latest(peer))) + ")";
     }
-    for (int r = 0; r < me_->size; ++r) {
-      if (me_->processes &&
-          detail::process_stopped(word(me_->block(r).pid).load(std::memory_order_relaxed))) {
-        peer = r;
-        what = " is stopped (SIGSTOP or a debugger)";
-      }
-    }
+    if (stopped) { what = " is stopped (SIGSTOP or a debugger)"; }
     fail(errc::timeout, peer,
-         "rank " + std::to_string(peer) + what + " after " + std::to_string(waited_ns / 1'000'000) +
-           " ms");
+         "rank " + std::to_string(peer) + what + " after " +
+           std::to_string(patience_.waited_ns() / 1'000'000) + " ms");
   }
 
   member const* me_;
   ledger* calls_;
-  std::uint64_t epoch_ = 0;
+  detail::patience patience_;
+  std::uint64_t epoch_;
   std::uint64_t signature_ = 0;
-  std::uint64_t started_ns_ = 0;
-  unsigned spins_;
-  unsigned yields_;
   bool failed_ = false;
 };
 
-/// One CPU thread as a rank's thread group.
+/// One CPU thread as a rank's thread group. Also nvcc may compile code that uses it; only the CPU
+/// runs it.
 struct host_thread {
   host_waiter* waiter;
 
   static constexpr unsigned tile = 256;
-  [[nodiscard]] static constexpr unsigned thread_rank() noexcept { return 0; }
-  [[nodiscard]] static constexpr unsigned size() noexcept { return 1; }
-  [[nodiscard]] static constexpr unsigned channel() noexcept { return 0; }
-  [[nodiscard]] static constexpr unsigned channels() noexcept { return 1; }
-  static constexpr void sync() noexcept {}
-  [[nodiscard]] static constexpr bool all(bool ok) noexcept { return ok; }
-  [[nodiscard]] bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value,
-                           int peer) const {
-    return waiter->pause(polls, flag, value, peer);
+  [[nodiscard]] TPX_HD static constexpr unsigned thread_rank() noexcept { return 0; }
+  [[nodiscard]] TPX_HD static constexpr unsigned size() noexcept { return 1; }
+  [[nodiscard]] TPX_HD static constexpr unsigned channel() noexcept { return 0; }
+  [[nodiscard]] TPX_HD static constexpr unsigned channels() noexcept { return 1; }
+  TPX_HD static constexpr void sync() noexcept {}
+  [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
+  [[nodiscard]] TPX_HD bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value,
+                                  int peer) const {
+    bool go_on = false;
+    NV_IF_TARGET(NV_IS_HOST, (go_on = waiter->pause(polls, flag, value, peer);))
+    return go_on;
   }
-  void ring(int peer) const { waiter->ring(peer); }
-  void mismatch(int peer, std::uint64_t signature) const { waiter->mismatch(peer, signature); }
+  TPX_HD void ring(int peer) const { NV_IF_TARGET(NV_IS_HOST, (waiter->ring(peer);)) }
+  TPX_HD void mismatch(int peer, std::uint64_t signature) const {
+    NV_IF_TARGET(NV_IS_HOST, (waiter->mismatch(peer, signature);))
+  }
 };
 static_assert(thread_group<host_thread>);
 

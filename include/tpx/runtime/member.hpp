@@ -2,7 +2,9 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/log.hpp>
 #include <tpx/runtime/control_block.hpp>
+#include <tpx/runtime/fork_count.hpp>
 #include <tpx/runtime/park.hpp>
 
 #include <chrono>
@@ -23,8 +25,14 @@ struct member {
   std::uint64_t generation = 1;  // grows with every reset()
   bool processes = false;        // ranks are processes, not threads of this one
   std::chrono::nanoseconds deadline{std::chrono::seconds{30}};
+  std::uint32_t forks = detail::fork_count();  // another count later: this is a forked child
 
   [[nodiscard]] control_block::rank_block& block(int r) const { return control->rank[seat[r]]; }
+
+  /// Whether a reset() began a newer generation.
+  [[nodiscard]] bool superseded() const {
+    return word(control->verdict.decided).load(std::memory_order_acquire) >> max_ranks > generation;
+  }
 
   /// Whether any rank ended this generation of the group. Sticky.
   [[nodiscard]] bool aborted() const {
@@ -48,6 +56,10 @@ struct member {
     copy(mine.what.message, message);
     word(mine.aborted).store(generation, std::memory_order_release);
     wake_all();
+    log(log_level::error, rank, [&] {
+      return "ends the group: " + std::string{name(code)} + ", rank " + std::to_string(peer) +
+             ", " + std::string{operation} + ": " + std::string{message};
+    });
   }
 
   void wake_all() const {
@@ -72,7 +84,13 @@ struct member {
 
   /// Throws the error that ended the group, if one did, or `stale` after a reset().
   void check(cuda::std::source_location where = cuda::std::source_location::current()) const {
-    if (word(control->verdict.generation).load(std::memory_order_acquire) > generation) {
+    if (forks != detail::fork_count()) {
+      throw error{errc::unsupported,
+                  "this process is a fork of a rank and no rank itself",
+                  {.rank = rank, .remedy = "start ranks as programs of their own, or as threads"},
+                  where};
+    }
+    if (superseded()) {
       throw error{errc::stale,
                   "this was made before the group's last reset()",
                   {.rank = rank, .remedy = "construct communicators and channels anew after it"},
@@ -97,7 +115,7 @@ struct member {
  private:
   template <std::size_t N>
   static void copy(char (&to)[N], std::string_view from) {
-    std::memcpy(to, from.data(), from.size() < N ? from.size() : N - 1);
+    if (!from.empty()) { std::memcpy(to, from.data(), from.size() < N ? from.size() : N - 1); }
   }
 };
 

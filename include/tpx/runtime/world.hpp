@@ -18,6 +18,9 @@ class world {
   [[nodiscard]] virtual control_block& control() = 0;
   [[nodiscard]] virtual bool processes() const = 0;
 
+  /// The group is from now on `me`: after its start and after each reset().
+  virtual void follow(member const&) {}
+
   /// Root's side of handing memory to all other ranks of `me`'s group. Does not wait for them.
   virtual void offer(member const& me, std::shared_ptr<shared_memory> const& memory) = 0;
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "engine.hpp"
+
+#include "model.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
+
+namespace llama {
+namespace {
+
+template <class Transport, class Topology>
+class engine_of final : public engine {
+ public:
+  engine_of(tpx::group& g, checkpoint const& files, tpx::split_plan const& plan,
+            model_options const& options)
+      : comm_{g}, model_{comm_, files, plan, options} {}
+
+  std::span<float const> forward(std::span<std::int32_t const> tokens) override {
+    return model_.forward(tokens);
+  }
+  std::int32_t greedy(std::span<std::int32_t const> tokens) override {
+    return model_.greedy(tokens);
+  }
+  counts collectives() const override { return {comm_.stats().calls, comm_.stats().ns}; }
+
+ private:
+  using communicator = tpx::communicator<Transport, Topology, tpx::Cpu>;
+  communicator comm_;
+  model<communicator> model_;
+};
+
+template <class Transport>
+std::unique_ptr<engine> make(std::string_view topology, tpx::group& g, checkpoint const& files,
+                             tpx::split_plan const& plan, model_options const& options) {
+  if (topology == "Ring") {
+    return std::make_unique<engine_of<Transport, tpx::Ring>>(g, files, plan, options);
+  }
+  if (topology == "Tree") {
+    return std::make_unique<engine_of<Transport, tpx::Tree>>(g, files, plan, options);
+  }
+  if (topology == "AllPairs") {
+    return std::make_unique<engine_of<Transport, tpx::AllPairs>>(g, files, plan, options);
+  }
+  return std::make_unique<engine_of<Transport, tpx::Auto>>(g, files, plan, options);
+}
+
+template <std::size_t N>
+void expect_one_of(std::string_view const (&names)[N], std::string_view name) {
+  if (std::ranges::find(names, name) != std::end(names)) { return; }
+  std::string all;
+  for (auto const& n : names) { all += (all.empty() ? "" : ", ") + std::string{n}; }
+  throw tpx::error{tpx::errc::invalid_argument,
+                   "there is no '" + std::string{name} + "'",
+                   {.remedy = "one of " + all}};
+}
+
+}  // namespace
+
+std::unique_ptr<engine> make_engine(std::string_view transport, std::string_view topology,
+                                    tpx::group& g, checkpoint const& files,
+                                    tpx::split_plan const& plan, std::size_t max_tokens,
+                                    std::function<void(double)> loading) {
+  model_options const options{max_tokens, std::move(loading)};
+  expect_one_of(transports, transport);
+  expect_one_of(topologies, topology);
+  return transport == "PeerDirect" ? make<tpx::PeerDirect>(topology, g, files, plan, options)
+                                   : make<tpx::HostPinned>(topology, g, files, plan, options);
+}
+
+}  // namespace llama

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+/// All that needs no nvcc. No other header includes it.
+#include <tpx/allgather.hpp>
+#include <tpx/allreduce.hpp>
+#include <tpx/barrier.hpp>
+#include <tpx/broadcast.hpp>
+#include <tpx/command_channel.hpp>
+#include <tpx/communicator.hpp>
+#include <tpx/config.hpp>
+#include <tpx/cut.hpp>
+#include <tpx/error.hpp>
+#include <tpx/gather.hpp>
+#include <tpx/group.hpp>
+#include <tpx/layer/attention.hpp>
+#include <tpx/layer/column_parallel.hpp>
+#include <tpx/layer/embedding.hpp>
+#include <tpx/layer/lanes.hpp>
+#include <tpx/layer/matmul.hpp>
+#include <tpx/layer/mlp.hpp>
+#include <tpx/layer/paged_attention.hpp>
+#include <tpx/layer/paged_cache.hpp>
+#include <tpx/layer/rms_norm.hpp>
+#include <tpx/layer/rope.hpp>
+#include <tpx/layer/row_parallel.hpp>
+#include <tpx/layer/sharded_head.hpp>
+#include <tpx/layer/sharded_logits.hpp>
+#include <tpx/layer/weight.hpp>
+#include <tpx/layer/workspace.hpp>
+#include <tpx/log.hpp>
+#include <tpx/number.hpp>
+#include <tpx/op.hpp>
+#include <tpx/reduce_scatter.hpp>
+#include <tpx/run_ranks.hpp>
+#include <tpx/space.hpp>
+#include <tpx/split.hpp>
+#include <tpx/split_apportion.hpp>
+#include <tpx/split_budget.hpp>
+#include <tpx/split_fit.hpp>
+#include <tpx/split_plan.hpp>
+#include <tpx/split_report.hpp>
+#include <tpx/tensor_channel.hpp>
+#include <tpx/tensor_view.hpp>
+#include <tpx/version.hpp>

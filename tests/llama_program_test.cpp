@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The llama example as its user meets it, and the draws that it makes.
+#include "llama/child.hpp"
+#include "llama/generate.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <sys/wait.h>
+#include <vector>
+
+namespace {
+
+std::string const bin = TPX_TEST_BIN;
+std::string const model = std::string{TPX_TEST_EXAMPLES} + "/llama/model";
+
+struct ended {
+  int code;
+  std::string text;  // standard output and error
+};
+
+/// What a shell makes of `command`; "llama" and "tpx-run" are those of this build.
+ended shell(std::string const& command) {
+  auto const out =
+    llama::run_child({"/bin/sh", "-c", "PATH='" + bin + "':$PATH; exec 2>&1; " + command});
+  return {WIFEXITED(out.status) ? WEXITSTATUS(out.status) : -1, out.text};
+}
+
+bool has(ended const& e, std::string const& what) {
+  return e.text.find(what) != std::string::npos;
+}
+
+nlohmann::json golden() {
+  return nlohmann::json::parse(std::ifstream{model + "/golden.json"}).at("greedy").at(0);
+}
+
+}  // namespace
+
+TEST_CASE("llama streams the golden continuation after the split plan", "[llama]") {
+  auto const wanted = golden();
+  std::string const text =
+    wanted.at("prompt").get<std::string>() + wanted.at("text").get<std::string>();
+  std::string const options = " --no-compare --tokens " + std::to_string(wanted.at("ids").size()) +
+                              " --prompt '" + wanted.at("prompt").get<std::string>() + "'";
+  for (std::string const how : {"llama", "llama --ranks 3 --topology Ring", "tpx-run -n 2 llama",
+                                "tpx-run -n 3 llama --transport PeerDirect --topology Tree"}) {
+    INFO(how);
+    auto const out = shell(how + options);
+    CAPTURE(out.text);
+    CHECK(out.code == 0);
+    CHECK(out.text.starts_with("split plan: "));
+    auto const at = out.text.find(text);
+    REQUIRE(at != std::string::npos);
+    CHECK(out.text.find(text, at + 1) == std::string::npos);  // rank 0 alone writes
+  }
+}
+
+TEST_CASE("llama gives the same text on every configuration it compares", "[llama]") {
+  for (std::string const options : {"", " --temperature 0.9 --seed 3"}) {
+    auto const out = shell("llama --tokens 12" + options);
+    CAPTURE(out.text);
+    CHECK(out.code == 0);
+    CHECK(!has(out, "DIFFERENT"));
+    std::size_t same = 0;
+    for (auto at = out.text.find("the same"); at != std::string::npos;
+         at = out.text.find("the same", at + 1)) {
+      ++same;
+    }
+    CHECK(same == 14);  // 1 rank, and 2 and 4 in three topologies; threads and processes
+  }
+}
+
+TEST_CASE("llama draws another text with another seed, and the same with the same", "[llama]") {
+  std::string const options = "llama --no-compare --tokens 40 --temperature 1 --ranks 1 --seed ";
+  auto const text = [&](std::string const& seed) {
+    auto const out = shell(options + seed);
+    return out.text.substr(0, out.text.rfind("\n\n")).substr(out.text.find("\n\n"));
+  };
+  auto const one = text("1");
+  CHECK(one == text("1"));
+  CHECK(one != text("2"));
+}
+
+TEST_CASE("llama ends with 2 for a bad option and says which", "[llama]") {
+  struct {
+    char const* arguments;
+    char const* said;
+  } const cases[]{{"--ranks 17", "--ranks"},
+                  {"--ranks 0", "--ranks"},
+                  {"--tokens -1", "--tokens"},
+                  {"--tokens many", "--tokens"},
+                  {"--temperature -1", "--temperature"},
+                  {"--temperature nan", "--temperature"},
+                  {"--topology Star", "Star"},
+                  {"--transport Nccl", "Nccl"},
+                  {"--compare --no-compare", "--no-compare"},
+                  {"--promt x", "--promt"},
+                  {"x", "x"}};
+  for (auto const& [arguments, said] : cases) {
+    INFO(arguments);
+    auto const out = shell("llama " + std::string{arguments});
+    CAPTURE(out.text);
+    CHECK(out.code == 2);
+    CHECK(has(out, said));
+    CHECK(!has(out, "split plan"));
+  }
+  auto const launched = shell("tpx-run -n 2 llama --ranks 3");
+  CHECK(launched.code == 2);
+  CHECK(has(launched, "--ranks: 3, but tpx-run started 2 ranks"));
+  CHECK(shell("llama --help").code == 0);
+}
+
+TEST_CASE("llama ends with 1 for what it cannot do and says how to mend it", "[llama]") {
+  struct {
+    char const* arguments;
+    char const* said;
+  } const cases[]{{"--model /nowhere", "/nowhere/config.json"},
+                  {"--tokens 512", "ask for at most --tokens"},
+                  {"--prompt \"$(yes and | head -n 2000)\"", "shorten --prompt"}};
+  for (auto const& [arguments, said] : cases) {
+    for (std::string const how : {"llama ", "tpx-run -n 2 llama "}) {
+      INFO(how << arguments);
+      auto const out = shell(how + arguments);
+      CAPTURE(out.text);
+      CHECK(out.code == 1);
+      auto const at = out.text.find(said);
+      REQUIRE(at != std::string::npos);
+      CHECK(out.text.find(said, at + 1) == std::string::npos);  // one of all ranks says it
+    }
+  }
+}
+
+TEST_CASE("Draws come as often as exp(logit / temperature) says", "[llama]") {
+  std::vector<float> const logits{0.0F,  1.0F, 2.0F,
+                                  -1.0F, 0.5F, -std::numeric_limits<float>::infinity()};
+  for (double const temperature : {0.5, 1.0, 2.0}) {
+    std::vector<double> share;
+    double whole = 0;
+    for (float const logit : logits) {
+      share.push_back(std::exp(logit / temperature));
+      whole += share.back();
+    }
+    std::vector<double> drawn(logits.size());
+    constexpr int draws = 50'000;
+    for (int i = 0; i < draws; ++i) {
+      ++drawn[static_cast<std::size_t>(
+        llama::sample(logits, temperature, 5, static_cast<std::uint64_t>(i)))];
+    }
+    double chi_square = 0;
+    for (std::size_t i = 0; i + 1 < logits.size(); ++i) {
+      double const expected = share[i] / whole * draws;
+      chi_square += (drawn[i] - expected) * (drawn[i] - expected) / expected;
+    }
+    CHECK(chi_square < 18.5);  // 4 degrees of freedom: exceeded once in a thousand seeds
+    CHECK(drawn.back() == 0);
+  }
+}
+
+TEST_CASE("Logits of which none is finite give an error and no token", "[llama]") {
+  float const nan = std::numeric_limits<float>::quiet_NaN();
+  float const low = -std::numeric_limits<float>::infinity();
+  for (auto const& logits : {std::vector<float>{}, {nan, nan}, {low, low}, {nan, low}}) {
+    CHECK_THROWS_AS(llama::sample(logits, 1.0, 0, 0), tpx::error);
+  }
+}
