@@ -36,10 +36,15 @@ find_cuda() {
     fail "no CUDA toolkit: install CUDA Toolkit 13 or set CUDA_HOME to where it is (no GPU is needed)"
 }
 
-# need <package> <probe>: notes the package as missing unless the probe is a program or a file.
+# need <package> <probe>: notes the package as missing unless the probe is a program or, as an
+# absolute path, a file.
 missing=()
 need() {
-  if ! command -v "$2" >/dev/null && [ ! -e "$2" ]; then missing+=("$1"); fi
+  case $2 in
+    /*) if [ -e "$2" ]; then return; fi ;;
+    ?*) if command -v "$2" >/dev/null; then return; fi ;;
+  esac
+  missing+=("$1")
 }
 
 need_to_build() {

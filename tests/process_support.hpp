@@ -193,28 +193,23 @@ class child {
   return all;
 }
 
-/// What could be left behind: descriptors, children, names in shared folders and of sockets.
-struct traces {
-  long descriptors = 0;
-  bool children = false;
+/// What could be left behind: descriptors, children, names in folders that all processes share.
+[[nodiscard]] inline std::string traces() {
+  namespace fs = std::filesystem;
+  auto const count =
+    std::distance(fs::directory_iterator{"/proc/self/fd"}, fs::directory_iterator{});
   std::set<std::string> names;
-
-  static traces now() {
-    namespace fs = std::filesystem;
-    traces found;
-    found.descriptors =
-      std::distance(fs::directory_iterator{"/proc/self/fd"}, fs::directory_iterator{});
-    found.children = ::waitpid(-1, nullptr, WNOHANG) >= 0;
-    for (char const* folder : {"/dev/shm", "/tmp"}) {
-      std::error_code unreadable;
-      for (auto const& entry : fs::directory_iterator{folder, unreadable}) {
-        auto const name = entry.path().string();
-        if (name.find("tpx") != name.npos) { found.names.insert(name); }
-      }
+  for (char const* folder : {"/dev/shm", "/tmp"}) {
+    std::error_code unreadable;
+    for (auto const& entry : fs::directory_iterator{folder, unreadable}) {
+      auto const name = entry.path().string();
+      if (name.find("tpx") != name.npos) { names.insert(name); }
     }
-    return found;
   }
-  bool operator==(traces const&) const = default;
-};
+  std::string found = std::to_string(count) + " descriptors, ";
+  found += ::waitpid(-1, nullptr, WNOHANG) >= 0 ? "children" : "no child";
+  for (auto const& name : names) { found += ", " + name; }
+  return found;
+}
 
 }  // namespace process

@@ -27,8 +27,10 @@ void allreduce(Comm& comm, In const& in, Out&& out, Op op = {}, Epilogue epilogu
                 "needs AllPairs or Auto");
   std::span<T const> const x{in};
   std::span<T> const y{out};
-  expects(x.size() == y.size(), "allreduce: the input has " + std::to_string(x.size()) +
-                                  " elements, the output " + std::to_string(y.size()));
+  expects(x.size() == y.size(), [&] {
+    return "allreduce: the input has " + std::to_string(x.size()) + " elements, the output " +
+           std::to_string(y.size());
+  });
   if (x.data() != y.data()) {
     detail::expect_apart(collective::allreduce, x.data(), x.size(), y.data(), y.size());
   }

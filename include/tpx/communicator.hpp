@@ -18,8 +18,8 @@
 namespace tpx {
 
 struct communicator_options {
-  /// Bytes of the largest message that goes in one piece. Memory grows with it; longer messages are
-  /// cut.
+  /// Bytes of the largest message that goes in one round; longer ones are cut. Memory grows with it
+  /// up to 64 KiB a rank; more would gain nothing on a CPU, where a piece should stay in its cache.
   std::size_t max_bytes = std::size_t{8} << 20;
 };
 
@@ -137,16 +137,20 @@ namespace detail {
 /// The packed word's 36 bits of count suffice, or an error.
 template <class T>
 call_signature describe(collective kind, std::size_t count, std::uint16_t op = 0, int root = 0) {
-  expects(count <= call_signature::max_count,
-          std::string{name(kind)} + ": " + std::to_string(count) + " elements are too many",
-          "split the message: one call takes up to 2^36 - 1");
+  expects(
+    count <= call_signature::max_count,
+    [&] {
+      return std::string{name(kind)} + ": " + std::to_string(count) + " elements are too many";
+    },
+    "split the message: one call takes up to 2^36 - 1");
   return {kind, dtype_of<T>(), op, root, count};
 }
 
 inline void expect_root(collective kind, int root, int size) {
-  expects(root >= 0 && root < size, std::string{name(kind)} + ": root " + std::to_string(root) +
-                                      " is not a rank of this communicator of " +
-                                      std::to_string(size));
+  expects(root >= 0 && root < size, [&] {
+    return std::string{name(kind)} + ": root " + std::to_string(root) +
+           " is not a rank of this communicator of " + std::to_string(size);
+  });
 }
 
 /// Refuses arrays that overlap without being the same.

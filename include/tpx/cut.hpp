@@ -63,12 +63,15 @@ inline columns without_copies(columns c, int ranks) {
 inline void expect_rows(collective kind, char const* which, std::size_t have, std::size_t rows,
                         std::size_t cols, std::size_t pitch) {
   std::size_t const needed = rows == 0 || cols == 0 ? 0 : (rows - 1) * pitch + cols;
-  expects(pitch >= cols || rows <= 1, std::string{name(kind)} + ": the " + which + "'s rows of " +
-                                        std::to_string(cols) + " elements lie only " +
-                                        std::to_string(pitch) + " apart");
-  expects(have >= needed, std::string{name(kind)} + ": the " + which + " has " +
-                            std::to_string(have) + " elements where " + std::to_string(rows) +
-                            " rows of " + std::to_string(cols) + " need " + std::to_string(needed));
+  expects(pitch >= cols || rows <= 1, [&] {
+    return std::string{name(kind)} + ": the " + which + "'s rows of " + std::to_string(cols) +
+           " elements lie only " + std::to_string(pitch) + " apart";
+  });
+  expects(have >= needed, [&] {
+    return std::string{name(kind)} + ": the " + which + " has " + std::to_string(have) +
+           " elements where " + std::to_string(rows) + " rows of " + std::to_string(cols) +
+           " need " + std::to_string(needed);
+  });
 }
 
 }  // namespace detail

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 namespace tpx {
 
@@ -93,7 +95,18 @@ class error : public std::runtime_error {
   cuda::std::source_location where_;
 };
 
-/// Throws `invalid_argument` with `message` unless `condition` holds.
+/// Throws `invalid_argument` with what `message()` returns unless `condition` holds; costs a branch
+/// if it does.
+template <class Message>
+requires std::is_invocable_r_v<std::string, Message&>
+void expects(bool condition, Message&& message, std::string_view remedy = "",
+             cuda::std::source_location where = cuda::std::source_location::current()) {
+  if (!condition) {
+    throw error{errc::invalid_argument, message(), {.remedy = std::string{remedy}}, where};
+  }
+}
+
+/// The same with a message that is there already.
 inline void expects(bool condition, std::string_view message, std::string_view remedy = "",
                     cuda::std::source_location where = cuda::std::source_location::current()) {
   if (!condition) {

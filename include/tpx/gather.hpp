@@ -65,10 +65,14 @@ void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) {
     for (int r = 0; r < comm.size(); ++r) { target.end[r] = all; }
   } else {
     target = detail::cut<Target>(plan, comm.size(), m.target_dim == 0 ? m.dim : m.target_dim);
-    expects(detail::width(target, comm.size()) == all,
-            "gather: the source split cuts " + std::to_string(all) + " columns, the target " +
-              std::to_string(detail::width(target, comm.size())),
-            "set m.dim and m.target_dim to the columns of one unit of each split");
+    auto const wanted = detail::width(target, comm.size());
+    expects(
+      wanted == all,
+      [&] {
+        return "gather: the source split cuts " + std::to_string(all) + " columns, the target " +
+               std::to_string(wanted);
+      },
+      "set m.dim and m.target_dim to the columns of one unit of each split");
   }
   detail::gather<Comm, T>(comm, held, target, in, std::span<T>{out}, m, 0);
 }

@@ -118,9 +118,10 @@ class group {
 
   /// Rank `root`'s value, on every rank: one rank decides, all follow.
   std::uint64_t decide(std::uint64_t value, int root = 0) {
-    expects(root >= 0 && root < size(), "decide: root " + std::to_string(root) +
-                                          " is not a rank of this group of " +
-                                          std::to_string(size()));
+    expects(root >= 0 && root < size(), [&] {
+      return "decide: root " + std::to_string(root) + " is not a rank of this group of " +
+             std::to_string(size());
+    });
     return exchange(value, {collective::agree, dtype::uint64, 0, root, 1})[at(root)];
   }
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Compares a folder's golden.json with what Hugging Face transformers makes of its weights.
 
 Needs `transformers`, which nothing else here does: check_transformers.py FOLDER...

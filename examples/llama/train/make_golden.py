@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Writes MODEL/golden.json: what MODEL must answer, computed in float32 on the CPU.
 
 The weights are the saved bf16 ones, widened. The greedy prompts are picked from many so that the

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Writes a tiny Qwen2-style model with random weights, for tests, and its golden.json.
 
 It has what the trained model lacks: biases on q, k and v, an untied lm_head, a head_dim that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """A Llama (or Qwen2-style) decoder in plain PyTorch, and safetensors reading and writing.
 
 Tensor names, shapes and the rotate-half RoPE are those of Hugging Face checkpoints, so that

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Prints the King James Bible with Debian's `bible`, splits it, trains the tokenizer.
 
 Writes WORK/train.txt, WORK/{train,fit,val,heldout}.npy (token ids), and, in MODEL,

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Trains tpx-kjv-4m on the King James Bible; run prepare.py first.
 
 With --val it trains on fit.npy and prints the loss on val.npy as it goes: that is how the

@@ -21,20 +21,20 @@ struct one_shot_allreduce {
     constexpr lane l = Shared ? lane::all : lane::pair;
     std::size_t const step = w.layout.slot_bytes / sizeof(T);
     block<T const> const own{in, n, n};
-    for (std::size_t first = group.channel() * step; first < n; first += group.channels() * step) {
-      std::size_t const some = n - first < step ? n - first : step;
-      if (!e.open(e.others(), l)) { return; }
+    for_pieces(group, n, step, [&](std::size_t first, std::size_t some) {
+      if (!e.open(e.others(), l)) { return false; }
       for (int r = 0; r < e.size(); ++r) {
         if (r == e.rank()) { continue; }
         pack(group, own, first, some, e.template out<T>(r, l));
         if (Shared) { break; }
       }
       e.send(e.others(), l);
-      if (!e.await(e.others(), l)) { return; }
+      if (!e.await(e.others(), l)) { return false; }
       fold<T>(e, own, first, some, e.others(), l, op,
               finish<T, Epilogue>{{out, n, n}, first, first, epilogue});
       e.release(e.others(), l);
-    }
+      return true;
+    });
   }
 };
 
@@ -55,28 +55,27 @@ struct scattered_allreduce {
     endpoint const e{group, w};
     int const ranks = e.size();
     std::size_t const step = tree::template capacity<T>(w.layout) * static_cast<std::size_t>(ranks);
-    for (std::size_t first = group.channel() * step; first < n; first += group.channels() * step) {
-      auto const share = columns::even(n - first < step ? n - first : step, ranks);
+    for_pieces(group, n, step, [&](std::size_t first, std::size_t some) {
+      auto const share = columns::even(some, ranks);
       for (int k = 0; k < ranks; ++k) {
         int const root = reduce_turn<Topology>(e.rank(), k, ranks);
         std::size_t const at = first + share.begin[root];
-        std::size_t const size = share.size(root);
-        if (size == 0) { continue; }
-        if (!tree{e, root}.reduce(block<T const>{in, n, n}, at, size, op,
-                                  finish<T, Epilogue>{{out, n, n}, at, at, epilogue})) {
-          return;
+        bool const any = share.size(root) != 0;
+        if (any && !tree{e, root}.reduce(block<T const>{in, n, n}, at, share.size(root), op,
+                                         finish<T, Epilogue>{{out, n, n}, at, at, epilogue})) {
+          return false;
         }
       }
       for (int k = 0; k < ranks; ++k) {
         int const root = broadcast_turn<Topology>(e.rank(), k, ranks);
-        std::size_t const size = share.size(root);
-        if (size == 0) { continue; }
-        if (!tree{e, root}.broadcast(block<T const>{out, n, n}, block<T>{out, n, n},
-                                     first + share.begin[root], size)) {
-          return;
+        bool const any = share.size(root) != 0;
+        if (any && !tree{e, root}.broadcast(block<T const>{out, n, n}, block<T>{out, n, n},
+                                            first + share.begin[root], share.size(root))) {
+          return false;
         }
       }
-    }
+      return true;
+    });
   }
 };
 

@@ -69,6 +69,16 @@ TPX_HD void for_tiles(G const& group, std::size_t n, F&& f) {
   }
 }
 
+/// Calls f(first, count) -> bool for the pieces of [0, n), of `step` at most, that fall to this
+/// channel, until one gives false; which it returns.
+template <thread_group G, class F>
+TPX_HD bool for_pieces(G const& group, std::size_t n, std::size_t step, F&& f) {
+  for (std::size_t i = group.channel() * step; i < n; i += group.channels() * step) {
+    if (!f(i, n - i < step ? n - i : step)) { return false; }
+  }
+  return true;
+}
+
 /// Copies elements [first, first + n) of a block to an array.
 template <thread_group G, class T>
 TPX_HD void pack(G const& group, block<T const> from, std::size_t first, std::size_t n, T* to) {

@@ -44,37 +44,35 @@ struct gather_protocol {
     std::size_t const cols = end - begin;
     block<T> const to{e.rank() == root ? out + (begin - target.begin[root]) : out, cols, out_pitch};
     block<T const> const own{e.rank() == from ? in + (begin - in_begin) : in, cols, in_pitch};
-    if (from == root) {
-      if (e.rank() == root) { copy(group, own, to, 0, rows * cols); }
-      return true;
-    }
     int const parent = Topology::parent(e.rank(), root, e.size());
     int child = from;  // the rank below this one on the way
     while (e.rank() != from && Topology::parent(child, root, e.size()) != e.rank()) {
       child = Topology::parent(child, root, e.size());
     }
     std::size_t const step = w.layout.slot_bytes / sizeof(T);
-    for (std::size_t first = group.channel() * step; first < rows * cols;
-         first += group.channels() * step) {
-      std::size_t const some = min(rows * cols - first, step);
-      auto const below = rank_set{1} << child;
+    auto const below = rank_set{1} << child;
+    return for_pieces(group, rows * cols, step, [&](std::size_t first, std::size_t some) {
+      if (from == root) {
+        copy(group, own, to, first, some);
+        return true;
+      }
       if (e.rank() != from && !e.await(below)) { return false; }
       if (e.rank() == root) {
         unpack(group, e.template in<T>(child), to, first, some);
       } else {
         auto const above = rank_set{1} << parent;
         if (!e.open(above)) { return false; }
+        T* const slot = e.template out<T>(parent);
         if (e.rank() == from) {
-          pack(group, own, first, some, e.template out<T>(parent));
+          pack(group, own, first, some, slot);
         } else {
-          pack<Group, T>(group, {e.template in<T>(child), some, some}, 0, some,
-                         e.template out<T>(parent));
+          pack<Group, T>(group, {e.template in<T>(child), some, some}, 0, some, slot);
         }
         e.send(above);
       }
       if (e.rank() != from) { e.release(below); }
-    }
-    return true;
+      return true;
+    });
   }
 
   static TPX_HD constexpr std::size_t min(std::size_t a, std::size_t b) { return a < b ? a : b; }

@@ -5,8 +5,26 @@
 
 namespace tpx {
 
-/// Every rank ends with the sum of its own columns. All ranks are roots at once, a piece of each
-/// rank's columns a round, so that no rank runs ahead of its neighbours' two slots.
+/// Every rank is a root at once: calls f(root, first, count) -> bool for a piece of each rank's
+/// columns a round, in the order that turn(rank, k, ranks) gives, so that no rank runs ahead of its
+/// neighbours' two slots. False as soon as f gives it.
+template <class Group, class Turn, class F>
+TPX_HD bool for_rounds(endpoint<Group> const& e, columns const& cut, std::size_t rows,
+                       std::size_t step, Turn&& turn, F&& f) {
+  std::size_t most = 0;
+  for (int r = 0; r < e.size(); ++r) { most = cut.size(r) > most ? cut.size(r) : most; }
+  return for_pieces(e.group(), rows * most, step, [&](std::size_t first, std::size_t) {
+    for (int k = 0; k < e.size(); ++k) {
+      int const root = turn(e.rank(), k, e.size());
+      std::size_t const total = rows * cut.size(root);
+      if (first >= total) { continue; }
+      if (!f(root, first, total - first < step ? total - first : step)) { return false; }
+    }
+    return true;
+  });
+}
+
+/// Every rank ends with the sum of its own columns.
 template <class Topology, class T, class Op, class Epilogue, bool Shared>
 struct reduce_scatter_protocol {
   wires w;
@@ -22,29 +40,18 @@ struct reduce_scatter_protocol {
   TPX_HD void operator()(Group const& group) const {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
-    int const ranks = e.size();
-    std::size_t const step = tree::template capacity<T>(w.layout);
-    std::size_t most = 0;
-    for (int r = 0; r < ranks; ++r) { most = cut.size(r) > most ? cut.size(r) : most; }
-    for (std::size_t first = group.channel() * step; first < rows * most;
-         first += group.channels() * step) {
-      for (int k = 0; k < ranks; ++k) {
-        int const root = reduce_turn<Topology>(e.rank(), k, ranks);
-        std::size_t const total = rows * cut.size(root);
-        if (first >= total) { continue; }
-        std::size_t const some = total - first < step ? total - first : step;
-        std::size_t const width = cut.size(e.rank());
-        if (!tree{e, root}.reduce(
-              cut.of(root, in, in_pitch), first, some, op,
-              finish<T, Epilogue>{{out, width, width}, first, first, epilogue})) {
-          return;
-        }
-      }
-    }
+    std::size_t const own = cut.size(e.rank());
+    for_rounds(
+      e, cut, rows, tree::template capacity<T>(w.layout),
+      [](int rank, int k, int n) { return reduce_turn<Topology>(rank, k, n); },
+      [&](int root, std::size_t first, std::size_t some) {
+        return tree{e, root}.reduce(cut.of(root, in, in_pitch), first, some, op,
+                                    finish<T, Epilogue>{{out, own, own}, first, first, epilogue});
+      });
   }
 };
 
-/// Every rank ends with all ranks' columns; the same rounds.
+/// Every rank ends with all ranks' columns.
 template <class Topology, class T, bool Shared>
 struct allgather_protocol {
   wires w;
@@ -59,23 +66,13 @@ struct allgather_protocol {
   TPX_HD void operator()(Group const& group) const {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
-    int const ranks = e.size();
-    std::size_t const step = tree::template capacity<T>(w.layout);
-    std::size_t most = 0;
-    for (int r = 0; r < ranks; ++r) { most = cut.size(r) > most ? cut.size(r) : most; }
-    for (std::size_t first = group.channel() * step; first < rows * most;
-         first += group.channels() * step) {
-      for (int k = 0; k < ranks; ++k) {
-        int const root = broadcast_turn<Topology>(e.rank(), k, ranks);
-        std::size_t const total = rows * cut.size(root);
-        if (first >= total) { continue; }
-        std::size_t const some = total - first < step ? total - first : step;
-        if (!tree{e, root}.broadcast(block<T const>{in, cut.size(e.rank()), in_pitch},
-                                     cut.of(root, out, out_pitch), first, some)) {
-          return;
-        }
-      }
-    }
+    for_rounds(
+      e, cut, rows, tree::template capacity<T>(w.layout),
+      [](int rank, int k, int n) { return broadcast_turn<Topology>(rank, k, n); },
+      [&](int root, std::size_t first, std::size_t some) {
+        return tree{e, root}.broadcast(block<T const>{in, cut.size(e.rank()), in_pitch},
+                                       cut.of(root, out, out_pitch), first, some);
+      });
   }
 };
 
@@ -91,13 +88,10 @@ struct broadcast_protocol {
   TPX_HD void operator()(Group const& group) const {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
-    std::size_t const step = tree::template capacity<T>(w.layout);
-    for (std::size_t first = group.channel() * step; first < n; first += group.channels() * step) {
-      if (!tree{e, root}.broadcast(block<T const>{x, n, n}, block<T>{x, n, n}, first,
-                                   n - first < step ? n - first : step)) {
-        return;
-      }
-    }
+    for_pieces(
+      group, n, tree::template capacity<T>(w.layout), [&](std::size_t first, std::size_t some) {
+        return tree{e, root}.broadcast(block<T const>{x, n, n}, block<T>{x, n, n}, first, some);
+      });
   }
 };
 

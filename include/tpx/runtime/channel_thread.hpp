@@ -33,7 +33,6 @@ struct channel_end {
   std::string operation;  // in errors
   channel_line* lines = nullptr;
   unsigned spins = 2000;
-  unsigned yields = 200;
 
   channel_end(member const& m, std::string name) : me{m}, operation{std::move(name)} {
     // Ranks that share a core must give it up for the awaited one to run at all.
@@ -62,10 +61,10 @@ struct channel_thread {
   std::uint64_t number;  // of that message
   bool forever = false;
   mutable std::uint64_t begun_ns = 0;
-  mutable bool slept = false;
+  mutable unsigned naps = 0;
 
   ~channel_thread() {
-    if (slept) { word(mine().waiting_on).store(0, std::memory_order_relaxed); }
+    if (naps != 0) { word(mine().waiting_on).store(0, std::memory_order_relaxed); }
   }
 
   static constexpr unsigned tile = 1;
@@ -92,10 +91,17 @@ struct channel_thread {
   void between_polls(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
     if (polls < end->spins) {
       relax();
-    } else if (polls < end->spins + end->yields && polls % 64 != 63) {
+      return;
+    }
+    auto const now = now_ns();
+    if (begun_ns == 0) { begun_ns = now; }
+    // By time and not by count: on a busy machine one yield may last as long as a thousand.
+    bool const yields = now - begun_ns < 100'000;
+    if (!yields || polls % 64 == 63) { look(now - begun_ns, flag, value, peer); }
+    if (yields) {
       ::sched_yield();
     } else {
-      look(polls, flag, value, peer);
+      sleep(now - begun_ns, flag, value, peer);
     }
   }
 
@@ -108,27 +114,28 @@ struct channel_thread {
     return me.aborted() || me.superseded();
   }
 
-  void look(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
+  /// Throws if the wait must end.
+  void look(std::uint64_t waited, std::uint64_t& flag, std::uint64_t value, int peer) const {
     auto const& me = end->me;
     if (over()) { me.check(); }
-    auto const now = now_ns();
-    if (begun_ns == 0) { begun_ns = now; }
     bool const gone = word(me.block(peer).state).load(std::memory_order_acquire) ==
                       static_cast<std::uint32_t>(rank_state::left);
     if (reached(flag, value)) { return; }  // before the verdicts: they must not outrun it
     if (gone) { end->fail(errc::left, peer, number, blame(peer, " left the group and ")); }
-    auto const waited = now - begun_ns;
-    auto const limit = static_cast<std::uint64_t>(me.deadline.count());
-    if (!forever && waited >= limit) { time_out(peer, waited); }
-    if (polls >= end->spins + end->yields) {
-      auto const nap = std::uint64_t{1'000'000} << std::min(polls - end->spins - end->yields, 6u);
-      slept = true;
-      word(mine().waiting_on)
-        .store(static_cast<std::uint64_t>(peer) + 1, std::memory_order_relaxed);
-      sleep_on(me.control->bells[me.seat[me.rank]].asleep,
-               forever ? nap : std::min(nap, limit - waited),
-               [&] { return reached(flag, value) || over(); });
-    }
+    if (!forever && waited >= limit()) { time_out(peer, waited); }
+  }
+
+  void sleep(std::uint64_t waited, std::uint64_t& flag, std::uint64_t value, int peer) const {
+    auto const& me = end->me;
+    auto const nap = std::uint64_t{1'000'000} << std::min(naps++, 6u);  // 1 to 64 ms
+    word(mine().waiting_on).store(static_cast<std::uint64_t>(peer) + 1, std::memory_order_relaxed);
+    sleep_on(me.control->bells[me.seat[me.rank]].asleep,
+             forever || waited >= limit() ? nap : std::min(nap, limit() - waited),
+             [&] { return reached(flag, value) || over(); });
+  }
+
+  [[nodiscard]] std::uint64_t limit() const {
+    return static_cast<std::uint64_t>(end->me.deadline.count());
   }
 
   /// Names the rank at the end of the chain of ranks that wait for one another here.

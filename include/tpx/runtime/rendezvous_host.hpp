@@ -34,6 +34,7 @@ class rendezvous_host {
       for (auto const& s : seats_) {
         if (s.fd) { send_message(s.fd, no); }
       }
+      if (e.code() != errc::timeout) { tell_late_comers(no); }
       throw;
     }
   }
@@ -83,8 +84,7 @@ class rendezvous_host {
   void gather() {
     auto const absent = [&](int r) { return !seats_[at(r)].fd; };
     for (int here = 1; here < size_;) {
-      std::vector<pollfd> polled{{listener_.get(), POLLIN, 0}};
-      for (auto const& fd : waiting_) { polled.push_back({fd.get(), POLLIN, 0}); }
+      auto polled = at_the_door();
       for (auto const& s : seats_) { polled.push_back({s.fd.get(), POLLIN, 0}); }
       if (poll_until(polled, begun_ + limit_) == 0) {
         int first = 1;
@@ -108,6 +108,36 @@ class rendezvous_host {
       if (polled[0].revents != 0) { admit(); }
     }
   }
+
+  /// What to poll for newcomers: the listener, then who waits to be heard.
+  [[nodiscard]] std::vector<pollfd> at_the_door() const {
+    std::vector<pollfd> polled{{listener_.get(), POLLIN, 0}};
+    for (auto const& fd : waiting_) { polled.push_back({fd.get(), POLLIN, 0}); }
+    return polled;
+  }
+
+  /// Gives the ranks that have not come yet a second to hear why the start failed: otherwise they
+  /// would wait for a rank 0 that is gone.
+  void tell_late_comers(rendezvous_message const& no) noexcept try {
+    auto const until = now_ns() + std::min<std::uint64_t>(limit_, 1'000'000'000);
+    int missing = size_ - 1;
+    for (auto const& s : seats_) { missing -= static_cast<int>(static_cast<bool>(s.fd)); }
+    while (missing > 0 && listener_) {
+      auto polled = at_the_door();
+      if (poll_until(polled, until) == 0) { return; }
+      for (std::size_t i = waiting_.size(); i-- > 0;) {
+        if (polled[1 + i].revents == 0) { continue; }
+        rendezvous_message m;
+        auto const got = receive_message(waiting_[i], std::as_writable_bytes(std::span{&m, 1}));
+        if (well_formed(got, m)) {
+          send_message(waiting_[i], no);
+          --missing;
+        }
+        waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      if (polled[0].revents != 0) { admit(); }
+    }
+  } catch (error const&) {}  // the reason for the start's failure stands
 
   void admit() {
     unique_fd fd{::accept4(listener_.get(), nullptr, nullptr, socket_flags)};
