@@ -157,8 +157,10 @@ inline void expect_root(collective kind, int root, int size) {
 template <class T>
 void expect_apart(collective kind, T const* in, std::size_t n, T const* out, std::size_t m) {
   bool const apart = std::less_equal<>{}(in + n, out) || std::less_equal<>{}(out + m, in);
-  expects(apart || n == 0 || m == 0, std::string{name(kind)} + ": input and output overlap in part",
-          "give the same array for both, or arrays that do not touch");
+  expects(
+    apart || n == 0 || m == 0,
+    [&] { return std::string{name(kind)} + ": input and output overlap in part"; },
+    "give the same array for both, or arrays that do not touch");
 }
 
 }  // namespace detail

@@ -81,8 +81,10 @@ struct tensor_view {
   [[nodiscard]] std::span<T const> as() const {
     static_assert(dtype_of<T>() != dtype::other, "tpx has no name for this element type");
     if (dims < 0) { return {}; }
-    expects(type == dtype_of<T>(), "the tensor holds " + std::string{name(type)} +
-                                     " and is read as " + std::string{name(dtype_of<T>())});
+    expects(type == dtype_of<T>(), [&] {
+      return "the tensor holds " + std::string{name(type)} + " and is read as " +
+             std::string{name(dtype_of<T>())};
+    });
     expects(reinterpret_cast<std::uintptr_t>(data) % alignof(T) == 0,
             "the tensor's address is not a multiple of " + std::to_string(alignof(T)));
     return {reinterpret_cast<T const*>(data), elements()};

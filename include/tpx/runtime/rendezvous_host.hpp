@@ -2,7 +2,7 @@
 #pragma once
 
 #include <tpx/runtime/process_handle.hpp>
-#include <tpx/runtime/rendezvous_message.hpp>
+#include <tpx/runtime/rendezvous_door.hpp>
 
 #include <chrono>
 #include <new>
@@ -12,9 +12,7 @@ namespace tpx::detail {
 
 /// Rank 0's side of the start-up: waits for all ranks of the job, gives them what they will share,
 /// and lets go of every descriptor that it opened for them.
-///
-/// Whoever is not of this user, speaks otherwise, or is silent is dropped; who speaks as a rank and
-/// contradicts the job ends the start-up for all, by name.
+/// Who speaks as a rank and contradicts the job ends the start-up for all, by name.
 class rendezvous_host {
  public:
   rendezvous_host(rendezvous_point const& point, int size, std::chrono::nanoseconds deadline)
@@ -23,18 +21,17 @@ class rendezvous_host {
   }
 
   [[nodiscard]] rendezvous_result run() {
-    listen();
+    door_.emplace(point_);
     try {
       gather();
-      listener_ = unique_fd{};
-      waiting_.clear();
+      door_.reset();
       return share();
     } catch (error const& e) {
       rendezvous_message const no = rendezvous_message::refusal(e);
       for (auto const& s : seats_) {
         if (s.fd) { send_message(s.fd, no); }
       }
-      if (e.code() != errc::timeout) { tell_late_comers(no); }
+      if (door_ && e.code() != errc::timeout) { tell_late_comers(no); }
       throw;
     }
   }
@@ -45,32 +42,6 @@ class rendezvous_host {
     unique_fd pidfd;
     int pid = 0;
   };
-  static constexpr std::size_t most_waiting = 64;
-
-  void listen() {
-    socket_name const name{point_.name};
-    listener_ = make_socket();
-    if (::bind(listener_.get(), name.get(), name.length) != 0) {
-      if (errno == EADDRINUSE) { name_is_taken(name); }
-      throw system_error("bind");
-    }
-    if (::listen(listener_.get(), 64) != 0) { throw system_error("listen"); }
-  }
-
-  [[noreturn]] static void name_is_taken(socket_name const& name) {
-    auto const probe = make_socket();
-    ucred who{-1, ::geteuid(), 0};
-    if (::connect(probe.get(), name.get(), name.length) == 0) { who = peer_credentials(probe); }
-    if (who.uid != ::geteuid()) {
-      throw error{errc::io,
-                  process_word(who.pid) + " of user " + std::to_string(who.uid) +
-                    " holds the name by which the ranks of this job meet",
-                  {.rank = 0, .remedy = "start the job with another TPX_JOB"}};
-    }
-    throw error{errc::invalid_argument,
-                "this job has a rank 0 already: " + process_word(who.pid),
-                {.rank = 0, .peer = 0, .remedy = "give each job its own TPX_JOB"}};
-  }
 
   [[nodiscard]] std::string missing(auto&& is) const {
     std::string list;
@@ -84,7 +55,8 @@ class rendezvous_host {
   void gather() {
     auto const absent = [&](int r) { return !seats_[at(r)].fd; };
     for (int here = 1; here < size_;) {
-      auto polled = at_the_door();
+      auto polled = door_->to_poll();
+      auto const door = polled.size();
       for (auto const& s : seats_) { polled.push_back({s.fd.get(), POLLIN, 0}); }
       if (poll_until(polled, begun_ + limit_) == 0) {
         int first = 1;
@@ -94,88 +66,41 @@ class rendezvous_host {
                     {.rank = 0, .peer = first, .remedy = "see whether it started at all"}};
       }
       for (int r = 1; r < size_; ++r) {
-        if (polled[1 + waiting_.size() + at(r)].revents != 0) { ended(r); }
+        if (polled[door + at(r)].revents != 0) { ended(r); }
       }
-      std::vector<unique_fd> still;
-      for (std::size_t i = 0; i < waiting_.size(); ++i) {
-        if (polled[1 + i].revents == 0) {
-          still.push_back(std::move(waiting_[i]));
-        } else if (hear(std::move(waiting_[i]))) {
-          ++here;
-        }
-      }
-      waiting_ = std::move(still);
-      if (polled[0].revents != 0) { admit(); }
+      for (auto& next : door_->answer(polled)) { here += static_cast<int>(take_in(next)); }
     }
-  }
-
-  /// What to poll for newcomers: the listener, then who waits to be heard.
-  [[nodiscard]] std::vector<pollfd> at_the_door() const {
-    std::vector<pollfd> polled{{listener_.get(), POLLIN, 0}};
-    for (auto const& fd : waiting_) { polled.push_back({fd.get(), POLLIN, 0}); }
-    return polled;
   }
 
   /// Gives the ranks that have not come yet a second to hear why the start failed: otherwise they
   /// would wait for a rank 0 that is gone.
   void tell_late_comers(rendezvous_message const& no) noexcept try {
     auto const until = now_ns() + std::min<std::uint64_t>(limit_, 1'000'000'000);
-    int missing = size_ - 1;
-    for (auto const& s : seats_) { missing -= static_cast<int>(static_cast<bool>(s.fd)); }
-    while (missing > 0 && listener_) {
-      auto polled = at_the_door();
+    int late = size_ - 1;
+    for (auto const& s : seats_) { late -= static_cast<int>(static_cast<bool>(s.fd)); }
+    while (late > 0) {
+      auto polled = door_->to_poll();
       if (poll_until(polled, until) == 0) { return; }
-      for (std::size_t i = waiting_.size(); i-- > 0;) {
-        if (polled[1 + i].revents == 0) { continue; }
-        rendezvous_message m;
-        auto const got = receive_message(waiting_[i], std::as_writable_bytes(std::span{&m, 1}));
-        if (well_formed(got, m)) {
-          send_message(waiting_[i], no);
-          --missing;
-        }
-        waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+      for (auto const& next : door_->answer(polled)) {
+        send_message(next.fd, no);
+        --late;
       }
-      if (polled[0].revents != 0) { admit(); }
     }
   } catch (error const&) {}  // the reason for the start's failure stands
 
-  void admit() {
-    unique_fd fd{::accept4(listener_.get(), nullptr, nullptr, socket_flags)};
-    if (!fd) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) { throw system_error("accept"); }
-      return;
-    }
-    if (auto const who = peer_credentials(fd); who.uid != ::geteuid()) {
-      drop(who, "is of user " + std::to_string(who.uid));
-      return;
-    }
-    if (waiting_.size() == most_waiting) { waiting_.erase(waiting_.begin()); }
-    waiting_.push_back(std::move(fd));
-  }
-
-  void drop(ucred const& who, std::string const& why) const {
-    log(log_level::warn, 0, [&] { return "rendezvous: " + process_word(who.pid) + ' ' + why; });
-  }
-
-  /// A newcomer's first message. True: a rank took its seat.
-  bool hear(unique_fd fd) {
-    rendezvous_message m;
-    auto const got = receive_message(fd, std::as_writable_bytes(std::span{&m, 1}));
-    auto const who = peer_credentials(fd);
-    if (!well_formed(got, m)) {
-      drop(who, "does not speak as a rank does");
-      return false;
-    }
-    std::string const name = "rank " + std::to_string(m.rank) + " (" + process_word(who.pid) + ')';
+  /// Gives a rank its seat. False: it is of another job.
+  bool take_in(newcomer& next) {
+    auto& [fd, pid, m] = next;
+    std::string const name = "rank " + std::to_string(m.rank) + " (" + process_word(pid) + ')';
     if (m.version != rendezvous_message::layout_version || m.bytes != sizeof(control_block)) {
       refuse(fd, error{errc::mismatch,
-                       process_word(who.pid) + " was built with another version of tpx",
+                       process_word(pid) + " was built with another version of tpx",
                        {.rank = 0, .remedy = "build all ranks of a job from the same sources"}});
     }
     if (m.step != rendezvous_step::hello || m.job[0] != point_.job[0] ||
         m.job[1] != point_.job[1]) {
-      stranger_ = "; " + process_word(who.pid) + " came with the key of another job";
-      drop(who, "came with the key of another job");
+      stranger_ = "; " + process_word(pid) + " came with the key of another job";
+      rendezvous_door::drop(pid, "came with the key of another job");
       send_message(
         fd, rendezvous_message::refusal(error{errc::mismatch, "this is rank 0 of another job"}));
       return false;
@@ -196,11 +121,11 @@ class rendezvous_host {
     if (its.fd) {
       refuse(fd, error{errc::mismatch,
                        "two processes are rank " + std::to_string(m.rank) + ": " +
-                         process_word(its.pid) + " and " + process_word(who.pid),
+                         process_word(its.pid) + " and " + process_word(pid),
                        {.rank = 0, .peer = m.rank, .remedy = "give each job its own TPX_JOB"}});
     }
-    its = {std::move(fd), {}, who.pid};
-    its.pidfd = peer_pidfd(its.fd, who.pid);
+    its = {std::move(fd), {}, pid};
+    its.pidfd = peer_pidfd(its.fd, pid);
     if (!its.pidfd) { ended(m.rank); }
     m.step = rendezvous_step::accepted;
     if (send_message(its.fd, m) != 0) { ended(m.rank); }
@@ -299,8 +224,7 @@ class rendezvous_host {
   int size_;
   std::uint64_t begun_;
   std::uint64_t limit_ = 0;
-  unique_fd listener_;
-  std::vector<unique_fd> waiting_;  // connected, have said nothing yet
+  std::optional<rendezvous_door> door_;  // until all have come
   std::array<seat, max_ranks> seats_;
   std::string stranger_;  // what to tell of a rank that knocked at the wrong door
 };
