@@ -408,7 +408,8 @@ TEST_CASE("attention over pages is attention over everything before, in one piec
 TEST_CASE("a paged cache refuses places it does not have, before it writes") {
   paged_cache<16> cache{3, 1, 4};
   auto const k = numbers(4, 19);
-  std::vector<std::uint32_t> const table{2, 3};
+  std::vector<std::uint32_t> table{2};
+  table.push_back(3);
   CHECK(throws_invalid([&] { cache.put(table, 32, 1, k, k); }));  // no third page
   CHECK(throws_invalid([&] { cache.put(table, 16, 1, k, k); }));  // page 3 of 3
   CHECK(throws_invalid([&] { cache.put(table, 0, 2, k, k); }));   // k is too short

@@ -56,16 +56,19 @@ class command_channel {
   /// has not read the message before the last `Slots`; past the deadline the error names it.
   void send(Message const& message) {
     auto const& me = end_.me;
-    expects(me.rank == writer_,
-            end_.operation + ": rank " + std::to_string(me.rank) + " sent, and rank " +
-              std::to_string(writer_) + " is the writer",
-            "make a channel for each rank that sends");
+    expects(
+      me.rank == writer_,
+      [&] {
+        return end_.operation + ": rank " + std::to_string(me.rank) + " sent, and rank " +
+               std::to_string(writer_) + " is the writer";
+      },
+      "make a channel for each rank that sends");
     me.check();
     auto const number = count_ + 1;
     if (number > Slots) { await_readers(number - Slots); }
     auto& place = here().slots[number % Slots];
     std::memcpy(place.body, &message, sizeof(Message));
-    detail::channel_thread const self{&end_, "", number};
+    detail::channel_thread const self{end_, "", number};
     flag_ref{place.number}.store(number, cuda::memory_order_release);
     for (int r = 0; r < me.size; ++r) {
       if (r != writer_) { self.ring(r); }
@@ -106,7 +109,7 @@ class command_channel {
 
   /// Waits until every reader has read message `number`.
   void await_readers(std::uint64_t number) {
-    detail::channel_thread const self{&end_, "has not read message #", number};
+    detail::channel_thread const self{end_, "has not read message #", number};
     for (int r = 0; r < end_.me.size; ++r) {
       auto& known = read_[static_cast<std::size_t>(r)];
       if (r == writer_ || known >= number) { continue; }
@@ -122,17 +125,20 @@ class command_channel {
   }
 
   void prepare() const {
-    expects(end_.me.rank != writer_,
-            end_.operation + ": rank " + std::to_string(writer_) +
-              " is the writer and would wait for itself",
-            "let it use what it sent");
+    expects(
+      end_.me.rank != writer_,
+      [&] {
+        return end_.operation + ": rank " + std::to_string(writer_) +
+               " is the writer and would wait for itself";
+      },
+      "let it use what it sent");
     end_.me.check();
   }
 
   Message take(bool forever) {
     prepare();
     auto& place = here().slots[(count_ + 1) % Slots];
-    detail::channel_thread const self{&end_, "has not sent message #", count_ + 1, forever};
+    detail::channel_thread const self{end_, "has not sent message #", count_ + 1, forever};
     static_cast<void>(wait(self, place.number, count_ + 1, writer_));
     return copy_out(place);
   }
@@ -147,7 +153,7 @@ class command_channel {
     }
     std::array<std::byte, sizeof(Message)> bytes;
     std::memcpy(bytes.data(), place.body, sizeof(Message));
-    detail::channel_thread const self{&end_, "", number};
+    detail::channel_thread const self{end_, "", number};
     signal(self, here().line[end_.me.rank].read, number, writer_);
     count_ = number;
     return std::bit_cast<Message>(bytes);

@@ -165,18 +165,18 @@ class tensor_channel {
     expects(size_of(t.type) != 0, "tensor_channel: the elements are of a type that tpx cannot name",
             "send them as uint8");
     auto const bytes = t.bytes();
-    expects(bytes <= call_signature::max_count,
-            "tensor_channel: a tensor of " + std::to_string(bytes) + " bytes",
-            "send it in parts of under 64 GiB");
-    expects(bytes == 0 || t.data != nullptr,
-            "tensor_channel: a tensor of " + std::to_string(bytes) + " bytes without data");
+    auto const of_bytes = [&] {
+      return "tensor_channel: a tensor of " + std::to_string(bytes) + " bytes";
+    };
+    expects(bytes <= call_signature::max_count, of_bytes, "send it in parts of under 64 GiB");
+    expects(bytes == 0 || t.data != nullptr, [&] { return of_bytes() + " without data"; });
     return bytes;
   }
 
   /// Space and a slot for the tensor, waiting for readers to release others.
   block reserve(std::uint64_t number, std::size_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
-    detail::channel_thread self{&end(), "has not released tensor #", 0};
+    detail::channel_thread self{end(), "has not released tensor #", 0};
     for (unsigned polls = 0;; ++polls) {
       if (reap()) { polls = 0; }
       std::size_t at = 0;
@@ -193,7 +193,7 @@ class tensor_channel {
       }
       auto const& oldest = *std::min_element(live_.begin(), live_.end(),
                                              [](auto& a, auto& b) { return a.number < b.number; });
-      self.number = oldest.number;
+      self.now_for(oldest.number);
       int const r = holder(oldest);
       if (r >= 0) { self.pause(polls, released(r, oldest.slot), oldest.number, r); }
     }

@@ -18,6 +18,13 @@ using half_lanes = std::uint16_t __attribute__((vector_size(32)));
 
 inline constexpr std::size_t lane_count = 16;
 
+/// How many sums of lanes a kernel keeps in registers.
+#if defined(__AVX512F__)
+inline constexpr std::size_t sums_at_once = 8;
+#else
+inline constexpr std::size_t sums_at_once = 4;
+#endif
+
 /// `n` rounded up to whole lanes.
 [[nodiscard]] constexpr std::size_t whole_lanes(std::size_t n) {
   return (n + lane_count - 1) / lane_count * lane_count;

@@ -9,13 +9,6 @@
 namespace tpx {
 namespace detail {
 
-/// How many tokens share one reading of a row: as many as there are registers for their sums.
-#if defined(__AVX512F__)
-inline constexpr std::size_t tokens_at_once = 8;
-#else
-inline constexpr std::size_t tokens_at_once = 4;
-#endif
-
 /// Rows r to r + Rows - 1 times Tokens tokens. A sum's order is the same for all tile sizes.
 template <std::size_t Rows, std::size_t Tokens>
 void matmul_tile(weight_view const& w, std::size_t r, float const* x, float* out,
@@ -82,8 +75,8 @@ inline void matmul(weight_view const& w, std::span<float const> x, std::span<flo
   detail::expect_shape("matmul: x", x.size(), tokens, w.cols);
   detail::expect_shape("matmul: out", out.size(), tokens, w.rows);
   if (!bias.empty()) { detail::expect_shape("matmul: bias", bias.size(), 1, w.rows); }
-  detail::matmul_tokens<detail::tokens_at_once>(w, x.data(), tokens, out.data(),
-                                                bias.empty() ? nullptr : bias.data());
+  detail::matmul_tokens<detail::sums_at_once>(w, x.data(), tokens, out.data(),
+                                              bias.empty() ? nullptr : bias.data());
 }
 
 }  // namespace tpx

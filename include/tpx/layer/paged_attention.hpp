@@ -24,33 +24,39 @@ struct head_range {
 
 namespace detail {
 
-/// Scores of Heads heads that read one key/value head, positions 0 to n - 1: q . k * scale; the
-/// rest of the last lanes is -infinity. q: (Heads, head_dim); scores: (Heads, pitch).
-template <std::size_t Heads, class Cache>
-void attention_scores(Cache const& cache, std::span<std::uint32_t const> table, std::size_t kv,
-                      std::size_t n, float const* q, float* scores, std::size_t pitch) {
+/// One query head of one token: attends to positions [0, n).
+struct attention_row {
+  float const* q;  // (head_dim)
+  float* out;      // (head_dim)
+  std::size_t n;
+};
+
+/// Scores of Rows rows that read one key/value head, of Blocks * 16 positions from `first` on:
+/// q . k * scale, to scores (Rows, pitch).
+template <std::size_t Rows, std::size_t Blocks, class Cache>
+void attention_scores(Cache const& cache, std::uint32_t page, std::size_t kv, std::size_t first,
+                      attention_row const* rows, float scale, float* scores, std::size_t pitch) {
+  auto const* const keys = cache.keys(page, kv) + first % Cache::page_size;
   std::size_t const dim = cache.head_dim();
-  float const scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  for (std::size_t p = 0; p < n; p += lane_count) {
-    auto const* const keys = cache.keys(table[p / Cache::page_size], kv) + p % Cache::page_size;
-    lanes sums[Heads] = {};
-    for (std::size_t d = 0; d < dim; ++d) {
+  lanes sums[Rows][Blocks] = {};
+  for (std::size_t d = 0; d < dim; ++d) {
+    for (std::size_t b = 0; b < Blocks; ++b) {
       lanes k;
-      load(k, keys + d * Cache::page_size);
-      for (std::size_t h = 0; h < Heads; ++h) { sums[h] += k * q[h * dim + d]; }
+      load(k, keys + d * Cache::page_size + b * lane_count);
+      for (std::size_t r = 0; r < Rows; ++r) { sums[r][b] += k * rows[r].q[d]; }
     }
-    for (std::size_t h = 0; h < Heads; ++h) { store(scores + h * pitch + p, sums[h] * scale); }
   }
-  for (std::size_t h = 0; h < Heads; ++h) {
-    for (std::size_t p = n; p < whole_lanes(n); ++p) {
-      scores[h * pitch + p] = -std::numeric_limits<float>::infinity();
+  for (std::size_t r = 0; r < Rows; ++r) {
+    for (std::size_t b = 0; b < Blocks; ++b) {
+      store(scores + r * pitch + first + b * lane_count, sums[r][b] * scale);
     }
   }
 }
 
-/// The n scores, filled up with -infinity to whole lanes, become e^(score - most); returns their
-/// sum.
-inline float exponentials(float* scores, std::size_t n) {
+/// The first n of `padded` scores become e^(score - the largest of them), the others 0; returns
+/// their sum. `padded` is n rounded up to whole lanes, or more.
+inline float exponentials(float* scores, std::size_t n, std::size_t padded) {
+  for (std::size_t p = n; p < padded; ++p) { scores[p] = -std::numeric_limits<float>::infinity(); }
   lanes most;
   load(most, scores);
   for (std::size_t p = lane_count; p < n; p += lane_count) {
@@ -60,7 +66,7 @@ inline float exponentials(float* scores, std::size_t n) {
   }
   float const top = largest(most);
   lanes total = {};
-  for (std::size_t p = 0; p < n; p += lane_count) {
+  for (std::size_t p = 0; p < padded; p += lane_count) {
     lanes s;
     load(s, scores + p);
     s -= top;
@@ -71,57 +77,93 @@ inline float exponentials(float* scores, std::size_t n) {
   return sum(total);
 }
 
-/// out[h] = sum over p of weights[h, p] v[p], divided by total[h].
-template <std::size_t Heads, class Cache>
+/// out[d ...] = sum over p < n of weights[p] v[p, d ...], divided by total, for Blocks * 16
+/// columns from d on, of which the last block may be cut short by head_dim. weights: (Rows, pitch).
+template <std::size_t Rows, std::size_t Blocks, class Cache>
 void attention_values(Cache const& cache, std::span<std::uint32_t const> table, std::size_t kv,
-                      std::size_t n, float const* weights, std::size_t pitch, float const* total,
-                      float* out) {
-  std::size_t const dim = cache.head_dim();
-  for (std::size_t d = 0; d < dim; d += lane_count) {
-    lanes sums[Heads] = {};
-    for (std::size_t first = 0; first < n; first += Cache::page_size) {
-      auto const* const values = cache.values(table[first / Cache::page_size], kv) + d;
-      std::size_t const some = n - first < Cache::page_size ? n - first : Cache::page_size;
-      for (std::size_t p = 0; p < some; ++p) {
+                      std::size_t n, std::size_t d, float const* weights, std::size_t pitch,
+                      float const* total, attention_row const* rows) {
+  lanes sums[Rows][Blocks] = {};
+  for (std::size_t first = 0; first < n; first += Cache::page_size) {
+    auto const* values = cache.values(table[first / Cache::page_size], kv) + d;
+    std::size_t const some = n - first < Cache::page_size ? n - first : Cache::page_size;
+    for (std::size_t p = first; p < first + some; ++p, values += cache.value_pitch()) {
+      for (std::size_t b = 0; b < Blocks; ++b) {
         lanes v;
-        load(v, values + p * cache.value_pitch());
-        for (std::size_t h = 0; h < Heads; ++h) { sums[h] += v * weights[h * pitch + first + p]; }
+        load(v, values + b * lane_count);
+        for (std::size_t r = 0; r < Rows; ++r) { sums[r][b] += v * weights[r * pitch + p]; }
       }
     }
-    for (std::size_t h = 0; h < Heads; ++h) {
-      store(out + h * dim + d, sums[h] / total[h], dim - d < lane_count ? dim - d : lane_count);
+  }
+  for (std::size_t r = 0; r < Rows; ++r) {
+    for (std::size_t b = 0; b < Blocks; ++b) {
+      std::size_t const at = d + b * lane_count;
+      std::size_t const left = cache.head_dim() - at;
+      store(rows[r].out + at, sums[r][b] / total[r], left < lane_count ? left : lane_count);
     }
   }
 }
 
-template <std::size_t Heads, class Cache>
-void attend(Cache const& cache, std::span<std::uint32_t const> table, std::size_t kv, std::size_t n,
-            float const* q, float* out, float* scores, std::size_t pitch) {
-  attention_scores<Heads>(cache, table, kv, n, q, scores, pitch);
-  float total[Heads];
-  for (std::size_t h = 0; h < Heads; ++h) { total[h] = exponentials(scores + h * pitch, n); }
-  attention_values<Heads>(cache, table, kv, n, scores, pitch, total, out);
+/// Rows rows in ascending order of n, which all read key/value head `kv`. A row that ends before
+/// the last has weights of 0 from there on, which change no bit of its sums.
+template <std::size_t Rows, class Cache>
+void attend(Cache const& cache, std::span<std::uint32_t const> table, std::size_t kv,
+            attention_row const* rows, float* scores, std::size_t pitch) {
+  constexpr std::size_t blocks = Rows * 2 <= sums_at_once && Cache::page_size % 32 == 0 ? 2 : 1;
+  constexpr std::size_t step = blocks * lane_count;
+  std::size_t const n = rows[Rows - 1].n;
+  std::size_t const padded = whole_lanes(n);
+  float const scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim()));
+  std::size_t p = 0;
+  for (; p + step <= padded; p += step) {
+    attention_scores<Rows, blocks>(cache, table[p / Cache::page_size], kv, p, rows, scale, scores,
+                                   pitch);
+  }
+  for (; p < padded; p += lane_count) {
+    attention_scores<Rows, 1>(cache, table[p / Cache::page_size], kv, p, rows, scale, scores,
+                              pitch);
+  }
+  float total[Rows];
+  for (std::size_t r = 0; r < Rows; ++r) {
+    total[r] = exponentials(scores + r * pitch, rows[r].n, padded);
+  }
+  constexpr std::size_t columns = Rows * 2 <= sums_at_once ? 2 : 1;
+  std::size_t const dim = cache.head_dim();
+  std::size_t d = 0;
+  for (; d + columns * lane_count <= whole_lanes(dim); d += columns * lane_count) {
+    attention_values<Rows, columns>(cache, table, kv, n, d, scores, pitch, total, rows);
+  }
+  for (; d < dim; d += lane_count) {
+    attention_values<Rows, 1>(cache, table, kv, n, d, scores, pitch, total, rows);
+  }
+}
+
+/// Any number of rows, Rows at a time; the rest half as many at a time.
+template <std::size_t Rows, class Cache>
+void attend_rows(Cache const& cache, std::span<std::uint32_t const> table, std::size_t kv,
+                 std::span<attention_row const> rows, float* scores, std::size_t pitch) {
+  for (; rows.size() >= Rows; rows = rows.subspan(Rows)) {
+    attend<Rows>(cache, table, kv, rows.data(), scores, pitch);
+  }
+  if constexpr (Rows > 1) { attend_rows<Rows / 2>(cache, table, kv, rows, scores, pitch); }
 }
 
 }  // namespace detail
 
-/// The most query heads that share one reading of the cache.
-inline constexpr std::size_t attention_heads_at_once = 4;
-
 /// Floats that paged_attention needs for sequences of up to `positions`.
 [[nodiscard]] constexpr std::size_t attention_scratch(std::size_t positions) {
-  return attention_heads_at_once * detail::whole_lanes(positions);
+  return detail::sums_at_once * detail::whole_lanes(positions);
 }
 
 /// Causal attention of `tokens` new tokens, whose keys and values are in the cache already, over
 /// all positions up to their own: out = softmax(q k / sqrt(head_dim)) v, head by head.
 ///
 /// Shapes  q, out: (tokens, own query heads, head_dim), q with its positions turned in; token t is
-///         at position start + t; scratch: attention_scratch(start + tokens).
+///         at position start + t; scratch: attention_scratch(start + tokens) or more.
 /// Order   fp32; the largest score is subtracted first. A token's bits depend neither on how many
 ///         tokens come at once nor on which heads a rank has.
-/// Cost    2 head_dim products for each pair of position and head; the cache is read once a token
-///         for up to 4 query heads of a group.
+/// Cost    2 head_dim products for each pair of position and head. The cache is read once for 8
+///         pairs of a token and a query head that share a key/value head (4 without AVX-512).
 template <class Cache>
 void paged_attention(Cache const& cache, std::span<std::uint32_t const> table,
                      head_range const& heads, std::size_t start, std::size_t tokens,
@@ -143,27 +185,27 @@ void paged_attention(Cache const& cache, std::span<std::uint32_t const> table,
                 {.remedy = "make the cache for the plan's Kv range of this rank"}};
   }
   std::size_t const pitch =
-    scratch.size() / attention_heads_at_once / detail::lane_count * detail::lane_count;
-  for (std::size_t t = 0; t < tokens; ++t) {
-    std::size_t const n = start + t + 1;
-    for (std::size_t h = 0; h < own;) {
-      std::size_t const head = heads.query.begin + h;
-      std::size_t const kv = head / heads.group - heads.kv.begin;
-      std::size_t const in_group = heads.group - head % heads.group;
-      std::size_t const left = own - h < in_group ? own - h : in_group;
-      float const* const from = q.data() + (t * own + h) * dim;
-      float* const to = out.data() + (t * own + h) * dim;
-      if (left >= 4) {
-        detail::attend<4>(cache, table, kv, n, from, to, scratch.data(), pitch);
-        h += 4;
-      } else if (left >= 2) {
-        detail::attend<2>(cache, table, kv, n, from, to, scratch.data(), pitch);
-        h += 2;
-      } else {
-        detail::attend<1>(cache, table, kv, n, from, to, scratch.data(), pitch);
-        h += 1;
+    scratch.size() / detail::sums_at_once / detail::lane_count * detail::lane_count;
+  for (std::size_t first = 0; first < own;) {  // query heads that share a key/value head
+    std::size_t const head = heads.query.begin + first;
+    std::size_t const in_group = heads.group - head % heads.group;
+    std::size_t const last = own - first < in_group ? own : first + in_group;
+    std::size_t const kv = head / heads.group - heads.kv.begin;
+    detail::attention_row rows[detail::sums_at_once];
+    std::size_t waiting = 0;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t h = first; h < last; ++h) {
+        std::size_t const at = (t * own + h) * dim;
+        rows[waiting++] = {q.data() + at, out.data() + at, start + t + 1};
+        if (waiting == detail::sums_at_once) {
+          detail::attend<detail::sums_at_once>(cache, table, kv, rows, scratch.data(), pitch);
+          waiting = 0;
+        }
       }
     }
+    detail::attend_rows<detail::sums_at_once / 2>(cache, table, kv, {rows, waiting}, scratch.data(),
+                                                  pitch);
+    first = last;
   }
 }
 

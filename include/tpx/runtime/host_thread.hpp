@@ -56,7 +56,7 @@ class host_waiter {
     if (failed_) { return false; }
     if (patience_.brief(polls)) { return true; }
     if (!look(flag, value, peer)) { return false; }
-    patience_.sleep(polls, flag, value, peer);
+    patience_.sleep(flag, value, peer);
     return true;
   }
 

@@ -27,37 +27,43 @@ class patience {
   /// each rank has a core.
   patience(member const& me, std::uint64_t& waiting_on, unsigned spin)
       : me_{&me}, waiting_on_{&waiting_on} {
-    unsigned const cores = std::max(1u, std::thread::hardware_concurrency());
+    static unsigned const cores = std::max(1u, std::thread::hardware_concurrency());
     spins_ = static_cast<unsigned>(me.size) <= cores ? spin : 10;
-    yields_ = spins_ + 512;
   }
 
   /// The next wait begins a new deadline.
   void restart() {
-    started_ns_ = 0;
+    begun_ns_ = 0;
     wait_on(0);
   }
 
-  [[nodiscard]] std::uint64_t waited_ns() const { return now_ns() - started_ns_; }
+  /// Since the first wait after restart() became long.
+  [[nodiscard]] std::uint64_t waited_ns() const { return now_ns() - begun_ns_; }
 
-  /// Passes a moment, while it is early. False: look().
-  [[nodiscard]] bool brief(unsigned polls) const {
+  /// Passes a moment, while it is early. False: look(). A wait counts its polls from 0.
+  [[nodiscard]] bool brief(unsigned polls) {
     if (polls < spins_) {
+      if (polls == 0) { yielding_since_ns_ = 0; }
       relax();
       return true;
     }
-    if (polls < yields_ && polls % 64 != 63) {
-      ::sched_yield();
-      return true;
+    auto const now = now_ns();
+    if (begun_ns_ == 0) { begun_ns_ = now; }
+    if (yielding_since_ns_ == 0) {
+      yielding_since_ns_ = now;
+      naps_ = 0;
     }
-    return false;
+    // By time and not by count: on a busy machine one yield may last as long as a thousand.
+    yielding_ = now - yielding_since_ns_ < 100'000;
+    if (!yielding_ || polls % 64 == 63) { return false; }
+    ::sched_yield();
+    return true;
   }
 
   /// Whether the wait for rank `peer` to raise `flag` to `value` has an end.
   [[nodiscard]] outcome look(std::uint64_t& flag, std::uint64_t value, int peer,
                              bool forever = false) {
     if (over()) { return outcome::ended; }
-    if (started_ns_ == 0) { started_ns_ = now_ns(); }
     bool const gone = word(me_->block(peer).state).load(std::memory_order_acquire) ==
                       static_cast<std::uint32_t>(rank_state::left);
     if (reached(flag, value)) { return outcome::reached; }  // whoever left had raised it before
@@ -65,12 +71,11 @@ class patience {
     return !forever && waited_ns() >= limit_ns() ? outcome::late : outcome::none;
   }
 
-  /// Sleeps until woken, a little longer with every poll: 1 to 32 ms.
-  void sleep(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer,
-             bool forever = false) {
-    if (polls < yields_) { return; }
+  /// After look(): sleeps until woken, a little longer each time, 1 to 32 ms.
+  void sleep(std::uint64_t& flag, std::uint64_t value, int peer, bool forever = false) {
+    if (yielding_) { return; }
     wait_on(static_cast<std::uint64_t>(peer) + 1);
-    auto const nap = std::uint64_t{1'000'000} << std::min(polls - yields_, 5u);
+    auto const nap = std::uint64_t{1'000'000} << std::min(naps_++, 5u);
     auto const rest = limit_ns() - std::min(limit_ns(), waited_ns());
     sleep_on(me_->control->bells[me_->seat[me_->rank]].asleep, forever ? nap : std::min(nap, rest),
              [&] { return reached(flag, value) || over(); });
@@ -111,9 +116,11 @@ class patience {
   member const* me_;
   std::uint64_t* waiting_on_;
   std::uint64_t shown_ = 0;
-  std::uint64_t started_ns_ = 0;
+  std::uint64_t begun_ns_ = 0;
+  std::uint64_t yielding_since_ns_ = 0;
   unsigned spins_;
-  unsigned yields_;
+  unsigned naps_ = 0;
+  bool yielding_ = false;
 };
 
 }  // namespace tpx::detail
