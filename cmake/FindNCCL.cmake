@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # Finds NCCL and defines NCCL::nccl. NCCL ships no CMake package of its own.
 #
-# Looks in the usual prefixes, and in the CUDA toolkit's, where some distributions put it.
-find_package(CUDAToolkit QUIET)
+# Looks in the usual prefixes, and in the CUDA toolkit's if that was found before.
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
 mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)

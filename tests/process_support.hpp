@@ -203,7 +203,7 @@ class child {
     std::error_code unreadable;
     for (auto const& entry : fs::directory_iterator{folder, unreadable}) {
       auto const name = entry.path().string();
-      if (name.find("tpx") != name.npos) { names.insert(name); }
+      if (name.find("tpx") != name.npos && !entry.is_directory(unreadable)) { names.insert(name); }
     }
   }
   std::string found = std::to_string(count) + " descriptors, ";

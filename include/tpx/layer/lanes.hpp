@@ -21,8 +21,10 @@ inline constexpr std::size_t lane_count = 16;
 /// How many sums of lanes a kernel keeps in registers.
 #if defined(__AVX512F__)
 inline constexpr std::size_t sums_at_once = 8;
-#else
+#elif defined(__AVX__)
 inline constexpr std::size_t sums_at_once = 4;
+#else
+inline constexpr std::size_t sums_at_once = 2;
 #endif
 
 /// `n` rounded up to whole lanes.

@@ -49,7 +49,7 @@ void matmul_tile(weight_view const& w, std::size_t r, float const* x, float* out
 template <std::size_t Tokens>
 void matmul_tokens(weight_view const& w, float const* x, std::size_t tokens, float* out,
                    float const* bias) {
-  constexpr std::size_t rows_at_once = Tokens == 1 ? 4 : 1;
+  constexpr std::size_t rows_at_once = Tokens > 1 ? 1 : sums_at_once < 4 ? sums_at_once : 4;
   for (; tokens >= Tokens; tokens -= Tokens) {
     std::size_t r = 0;
     for (; r + rows_at_once <= w.rows; r += rows_at_once) {
@@ -69,7 +69,8 @@ void matmul_tokens(weight_view const& w, float const* x, std::size_t tokens, flo
 /// Shapes  x: (tokens, w.cols); out: (tokens, w.rows), not overlapping x; bias: (w.rows) or none.
 /// Order   sixteen sums of every sixteenth product in fp32, then those by halves, then the bias:
 ///         the same bits whatever the number of tokens and whichever rows `w` is a slice of.
-/// Cost    the weights are read once for 8 tokens (4 without AVX-512), at memory speed for one.
+/// Cost    the weights are read once for 8 tokens with AVX-512 (4 with AVX, else 2), at
+/// memory speed for one.
 inline void matmul(weight_view const& w, std::span<float const> x, std::span<float> out,
                    std::size_t tokens, std::span<float const> bias = {}) {
   detail::expect_shape("matmul: x", x.size(), tokens, w.cols);

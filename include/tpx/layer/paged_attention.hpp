@@ -163,7 +163,8 @@ void attend_rows(Cache const& cache, std::span<std::uint32_t const> table, std::
 /// Order   fp32; the largest score is subtracted first. A token's bits depend neither on how many
 ///         tokens come at once nor on which heads a rank has.
 /// Cost    2 head_dim products for each pair of position and head. The cache is read once for 8
-///         pairs of a token and a query head that share a key/value head (4 without AVX-512).
+///         pairs of a token and a query head that share a key/value head with AVX-512 (4
+///         with AVX, else 2).
 template <class Cache>
 void paged_attention(Cache const& cache, std::span<std::uint32_t const> table,
                      head_range const& heads, std::size_t start, std::size_t tokens,

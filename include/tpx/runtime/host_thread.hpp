@@ -19,7 +19,7 @@ class host_waiter {
   host_waiter(member const& me, ledger& calls)
       : me_{&me},
         calls_{&calls},
-        patience_{me, calls.rank[me.rank].waiting_on, 100},
+        patience_{me, calls.rank[me.seat[me.rank]].waiting_on, 100},
         epoch_{me.generation << 40} {}  // a new generation's numbers lie above all older ones
 
   /// Starts an operation: throws if the group is aborted, then tells the others what is called.
@@ -29,7 +29,7 @@ class host_waiter {
     signature_ = call.pack();
     patience_.restart();
     failed_ = false;
-    auto& mine = calls_->rank[me_->rank];
+    auto& mine = entry_of(me_->rank);
     auto const place = epoch_ % ledger::depth;
     word(mine.epoch[place]).store(0, std::memory_order_relaxed);
     word(mine.signature[place]).store(signature_, std::memory_order_release);
@@ -77,7 +77,7 @@ class host_waiter {
   /// Whether to wait on. If not, the group is aborted.
   bool look(std::uint64_t& flag, std::uint64_t value, int peer) {
     using outcome = detail::patience::outcome;
-    auto const latest = word(calls_->rank[peer].latest).load(std::memory_order_acquire);
+    auto const latest = word(entry_of(peer).latest).load(std::memory_order_acquire);
     auto const seen = patience_.look(flag, value, peer);
     if (seen == outcome::reached) { return true; }
     if (seen == outcome::ended) {
@@ -98,9 +98,12 @@ class host_waiter {
     return !failed_;
   }
 
+  /// By starting rank: one that the group began anew without may still write its own.
+  [[nodiscard]] ledger::entry& entry_of(int r) const { return calls_->rank[me_->seat[r]]; }
+
   /// What rank r says it called as its operation of our number; 0 if it has not, or no longer says.
   [[nodiscard]] std::uint64_t recorded(int r) const {
-    auto& entry = calls_->rank[r];
+    auto& entry = entry_of(r);
     auto const place = epoch_ % ledger::depth;
     if (word(entry.epoch[place]).load(std::memory_order_acquire) != epoch_) { return 0; }
     auto const said = word(entry.signature[place]).load(std::memory_order_acquire);
@@ -139,12 +142,11 @@ class host_waiter {
 
   void time_out(int peer) {
     auto const latest = [&](int r) {
-      return word(calls_->rank[r].latest).load(std::memory_order_acquire);
+      return word(entry_of(r).latest).load(std::memory_order_acquire);
     };
     bool stopped = false;
     peer = patience_.culprit(peer, stopped, [&](int r) {
-      return latest(r) == epoch_ ? word(calls_->rank[r].waiting_on).load(std::memory_order_relaxed)
-                                 : 0;
+      return latest(r) == epoch_ ? word(entry_of(r).waiting_on).load(std::memory_order_relaxed) : 0;
     });
     std::string what = " is in it but silent";
     if (latest(peer) < epoch_) {

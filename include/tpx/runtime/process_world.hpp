@@ -47,12 +47,10 @@ class process_world final : public world {
 
   [[nodiscard]] std::shared_ptr<shared_memory> take(member const& me, int root,
                                                     std::size_t bytes) override {
-    for (int resets = 0;;) {
+    while (true) {
       offered note;
       auto got =
         detail::receive_message(socket(me, root), std::as_writable_bytes(std::span{&note, 1}), 1);
-      // Reported once when the other end closed with unread messages; ours come after it.
-      if (got.bytes == -ECONNRESET && resets++ == 0) { continue; }
       bool const whole = got.bytes == static_cast<long>(sizeof(note)) && got.fds.size() == 1;
       if (whole && note.generation < me.generation) { continue; }  // of an operation that failed
       if (!whole || note.generation != me.generation) {

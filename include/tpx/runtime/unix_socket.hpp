@@ -13,6 +13,7 @@
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <utility>
 #include <vector>
 
 // Sockets of this host that carry whole messages and file descriptors: SOCK_SEQPACKET of unix(7).
@@ -108,9 +109,12 @@ struct received {
     message.msg_control = room;
     message.msg_controllen = CMSG_LEN(max_fds * sizeof(int));
   }
+  // An end that closed with unread messages shows as one ECONNRESET, before what it had sent.
+  bool reset = false;
   do {
     got.bytes = ::recvmsg(from.get(), &message, MSG_CMSG_CLOEXEC);
-  } while (got.bytes < 0 && errno == EINTR);
+  } while (got.bytes < 0 &&
+           (errno == EINTR || (errno == ECONNRESET && !std::exchange(reset, true))));
   if (got.bytes < 0) {
     got.bytes = -errno;
     return got;
