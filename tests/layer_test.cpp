@@ -124,7 +124,7 @@ std::span<float const> part_of(std::vector<float> const& x, shard_range part) {
   return std::span{x}.subspan(part.begin, part.size());
 }
 
-bool throws_invalid(auto&& f) {
+[[gnu::noinline]] bool throws_invalid(auto&& f) {
   try {
     f();
   } catch (tpx::error const& e) { return e.code() == errc::invalid_argument; }

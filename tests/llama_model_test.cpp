@@ -123,6 +123,7 @@ double logits_off(std::string const& folder, int n) {
       auto const position = top.at("position").get<std::size_t>();
       auto const logits = model.forward(std::span{window}.subspan(at, position + 1 - at));
       at = position + 1;
+      if (sanitized && position > 100) { break; }
       if (comm.rank() != n - 1) { continue; }
       auto const best = top.at("ids").get<ids>();
       auto const values = top.at("values").get<std::vector<double>>();
@@ -137,7 +138,6 @@ double logits_off(std::string const& folder, int n) {
         worst = off <= worst ? worst : off;
         if (logit != logit) { worst = 1e300; }
       }
-      if (sanitized && position > 100) { break; }
     }
   });
   return worst;
