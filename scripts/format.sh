@@ -12,6 +12,6 @@ if [ "${1:-}" = --check ]; then
   shift
 fi
 tool=${1:-$(command -v clang-format-14 || command -v clang-format)}
-find include tests examples benchmarks -type f \
+find include tests examples benchmarks tools -type f \
   \( -name '*.hpp' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' \) -print0 |
   xargs -0 "$tool" $mode

@@ -27,9 +27,12 @@ void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) 
   detail::expect_rows(collective::allgather, "input", x.size(), m.rows, held.size(me), m.in_pitch);
   detail::expect_rows(collective::allgather, "output", y.size(), m.rows, width, m.out_pitch);
   auto const* const own = x.data() + (cut.begin[me] - held.begin[me]);
+  if (own != y.data() + cut.begin[me] || (m.in_pitch != m.out_pitch && m.rows > 1)) {
+    detail::expect_apart(collective::allgather, x.data(), x.size(), y.data(), y.size());
+  }
   comm.run(
-    detail::describe<T>(collective::allgather, m.rows * width), x.size_bytes(),
-    [&](wires const& w) {
+    detail::describe<T, Split>(collective::allgather, m.rows, held, held, comm.size(), 0, 0),
+    x.size_bytes(), [&](wires const& w) {
       return allgather_protocol<typename Comm::topology_type, T, Comm::transport_type::shared>{
         w, cut, m.rows, own, m.in_pitch, y.data(), m.out_pitch};
     });

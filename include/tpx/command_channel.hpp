@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/group.hpp>
+#include <tpx/op.hpp>
 #include <tpx/runtime/channel_thread.hpp>
 #include <tpx/runtime/flag.hpp>
 
@@ -34,14 +35,13 @@ class command_channel {
   static_assert(std::has_single_bit(Slots), "Slots must be a power of two");
 
  public:
-  /// Every rank of `g` calls it with the same `writer`. `name` stands in errors. The channel must
-  /// not outlive the group. Milliseconds.
+  /// Every rank of `g` calls it with the same `writer`. `name` stands in errors. Milliseconds.
   explicit command_channel(group& g, int writer = 0, std::string_view name = "command_channel")
-      : end_{g.me(), std::string{name}}, writer_{writer} {
+      : home_{g.home()}, end_{g.me(), std::string{name}}, writer_{writer} {
     expects(writer >= 0 && writer < g.size(),
             end_.operation + ": writer " + std::to_string(writer) +
               " is not a rank of this group of " + std::to_string(g.size()));
-    memory_ = g.share(sizeof(ring), writer);
+    memory_ = g.share(sizeof(ring), writer, purpose(name));
     end_.lines = here().line;
   }
 
@@ -94,6 +94,13 @@ class command_channel {
   [[nodiscard]] detail::channel_end const& end() const noexcept { return end_; }
 
  private:
+  /// Tells channels of other names or messages apart while they are made.
+  static std::uint16_t purpose(std::string_view name) {
+    std::uint32_t hash = detail::type_code<command_channel>();
+    for (char const c : name) { hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u; }
+    return static_cast<std::uint16_t>(hash ^ hash >> 16);
+  }
+
   struct alignas(cache_line) slot {
     std::uint64_t number;  // of the message that it holds, stored last
     std::byte body[sizeof(Message)];
@@ -159,6 +166,7 @@ class command_channel {
     return std::bit_cast<Message>(bytes);
   }
 
+  std::shared_ptr<world> home_;
   detail::channel_end end_;
   int writer_;
   std::uint64_t count_ = 0;

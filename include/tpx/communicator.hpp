@@ -46,7 +46,7 @@ inline constexpr bool complete = requires {
 ///
 /// All ranks construct it with the same arguments, and call the same collectives with the same
 /// sizes, types and operations in the same order; who does not is named in the error that every
-/// rank gets. The group must outlive it. Construction allocates; collectives never do.
+/// rank gets. Construction allocates; collectives never do.
 template <class Transport, class Topology = Auto, class Space = Cuda>
 class communicator {
   static_assert(!std::is_same_v<Transport, Nccl> || !std::is_same_v<Space, Cpu>,
@@ -65,9 +65,10 @@ class communicator {
   using space_type = Space;
 
   explicit communicator(group& g, communicator_options const& options = {})
-      : me_{g.me()},
+      : home_{g.home()},
+        me_{g.me()},
         layout_{layout(g.size(), options)},
-        calls_{g.share(sizeof(ledger))},
+        calls_{g.share(sizeof(ledger), 0, detail::type_code<communicator>())},
         memory_{g, layout_},
         waiter_{me_, *reinterpret_cast<ledger*>(calls_->data())} {
     wires_.layout = layout_;
@@ -97,31 +98,48 @@ class communicator {
   /// throws if a wait in it was ended. For collectives, shipped and your own.
   template <class Make>
   void run(call_signature call, std::size_t bytes, Make&& make) {
-    begun_ns_ = detail::now_ns();
+    expects(
+      !staged_, [&] { return std::string{name(call.kind)} + ": a split_barrier is still open"; },
+      "wait() for it before the next call");
+    auto const begun = detail::now_ns();
     waiter_.begin(call);
     wires_.signature = waiter_.signature();
     ++stats_.calls;
     stats_.bytes += bytes;
-    resume(make);
+    carry_out(make, begun);
   }
 
-  /// Goes on with the call that run() announced: a second stage of it.
+  /// run() for the first of two stages of a call: no other call may come before finish().
   template <class Make>
-  void resume(Make&& make) {
-    make(std::as_const(wires_))(host_thread{&waiter_});
-    waiter_.end();
-    auto const now = detail::now_ns();
-    stats_.ns += now - begun_ns_;
-    begun_ns_ = now;
+  void start(call_signature call, Make&& make) {
+    run(call, 0, make);
+    staged_ = true;
+  }
+
+  /// The second stage.
+  template <class Make>
+  void finish(Make&& make) {
+    expects(staged_, "this split_barrier has been waited for already");
+    staged_ = false;
+    carry_out(make, detail::now_ns());
   }
 
  private:
+  template <class Make>
+  void carry_out(Make&& make, std::uint64_t begun_ns) {
+    make(std::as_const(wires_))(host_thread{&waiter_});
+    waiter_.end();
+    stats_.ns += detail::now_ns() - begun_ns;
+  }
+
   static constexpr window_layout layout(int ranks, communicator_options const& options) {
+    expects(ranks >= 1 && ranks <= max_ranks, "a communicator has 1 to 16 ranks");
     std::size_t const whole = options.max_bytes / static_cast<std::size_t>(ranks);
     std::size_t const slot = std::clamp<std::size_t>(whole, 1024, 65536) / cache_line * cache_line;
     return {.ranks = ranks, .channels = 1, .slot_bytes = slot};
   }
 
+  std::shared_ptr<world> home_;
   member me_;
   window_layout layout_;
   std::shared_ptr<shared_memory> calls_;
@@ -129,12 +147,13 @@ class communicator {
   host_waiter waiter_;
   wires wires_{};
   statistics stats_;
-  std::uint64_t begun_ns_ = 0;
+  bool staged_ = false;
 };
 
 namespace detail {
 
-/// The packed word's 36 bits of count suffice, or an error.
+/// The signature of a call on elements of T, whose 36 bits of count suffice, or an error. Types of
+/// the user's are told apart by their names.
 template <class T>
 call_signature describe(collective kind, std::size_t count, std::uint16_t op = 0, int root = 0) {
   expects(
@@ -143,7 +162,9 @@ call_signature describe(collective kind, std::size_t count, std::uint16_t op = 0
       return std::string{name(kind)} + ": " + std::to_string(count) + " elements are too many";
     },
     "split the message: one call takes up to 2^36 - 1");
-  return {kind, dtype_of<T>(), op, root, count};
+  constexpr bool named = dtype_of<T>() != dtype::other;
+  return {kind, dtype_of<T>(), named ? op : static_cast<std::uint16_t>(op ^ type_code<T>()), root,
+          count};
 }
 
 inline void expect_root(collective kind, int root, int size) {

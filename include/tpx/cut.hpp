@@ -37,6 +37,13 @@ columns cut(Plan const& plan, int ranks, std::size_t dim) {
       c.end[r] = c.begin[r] + plan.n;
     } else {
       auto const range = plan.template range<Split>(r);
+      expects(
+        dim == 0 || range.end <= call_signature::max_count / dim,
+        [&] {
+          return "rank " + std::to_string(r) + " has up to unit " + std::to_string(range.end) +
+                 " of " + std::to_string(dim) + " columns each, which are too many";
+        },
+        "set matrix::dim to the columns of one unit of the split");
       c.begin[r] = range.begin * dim;
       c.end[r] = range.end * dim;
     }
@@ -62,16 +69,36 @@ inline columns without_copies(columns c, int ranks) {
 
 inline void expect_rows(collective kind, char const* which, std::size_t have, std::size_t rows,
                         std::size_t cols, std::size_t pitch) {
-  std::size_t const needed = rows == 0 || cols == 0 ? 0 : (rows - 1) * pitch + cols;
-  expects(pitch >= cols || rows <= 1, [&] {
+  if (rows == 0 || cols == 0) { return; }
+  expects(pitch >= cols || rows == 1, [&] {
     return std::string{name(kind)} + ": the " + which + "'s rows of " + std::to_string(cols) +
            " elements lie only " + std::to_string(pitch) + " apart";
   });
-  expects(have >= needed, [&] {
+  bool const fits = have >= cols && (rows == 1 || (have - cols) / pitch >= rows - 1);
+  expects(fits, [&] {
     return std::string{name(kind)} + ": the " + which + " has " + std::to_string(have) +
-           " elements where " + std::to_string(rows) + " rows of " + std::to_string(cols) +
-           " need " + std::to_string(needed);
+           " elements, too few for " + std::to_string(rows) + " rows of " + std::to_string(cols) +
+           " that lie " + std::to_string(pitch) + " apart";
   });
+}
+
+/// describe() for a matrix: what the ranks must agree on besides the count goes into `op` as a
+/// hash.
+template <class T, class Split>
+call_signature describe(collective kind, std::size_t rows, columns const& held,
+                        columns const& target, int ranks, std::uint16_t op, int root) {
+  std::size_t const cols = width(held, ranks);
+  bool const counts = cols == 0 || rows <= call_signature::max_count / cols;
+  if (rows != 1 || !std::is_same_v<Split, split::even>) {
+    std::uint64_t hash = rows * 0x9e3779b97f4a7c15u + op;
+    for (int r = 0; r < ranks; ++r) {
+      for (std::size_t const v : {held.begin[r], held.end[r], target.begin[r], target.end[r]}) {
+        hash = (hash ^ v) * 0x100000001b3u;
+      }
+    }
+    op = static_cast<std::uint16_t>((hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) | 0x8000u);
+  }
+  return describe<T>(kind, counts ? rows * cols : call_signature::max_count + 1, op, root);
 }
 
 }  // namespace detail

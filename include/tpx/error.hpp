@@ -56,11 +56,20 @@ class error : public std::runtime_error {
         cuda::std::source_location where = cuda::std::source_location::current())
       : std::runtime_error{compose(code, message, known, where)},
         code_{code},
+        message_{message},
         known_{std::move(known)},
         where_{where} {}
 
   error(errc code, std::string_view message, cuda::std::source_location where)
       : error{code, message, error_facts{}, where} {}
+
+  /// The same error, as met by rank `rank`, whose fault it is unless it says whose.
+  [[nodiscard]] error on_rank(int rank) const {
+    error_facts facts = known_;
+    facts.rank = rank;
+    if (facts.peer < 0) { facts.peer = rank; }
+    return error{code_, message_, std::move(facts), where_};
+  }
 
   [[nodiscard]] errc code() const noexcept { return code_; }
   [[nodiscard]] int rank() const noexcept { return known_.rank; }
@@ -91,6 +100,7 @@ class error : public std::runtime_error {
   }
 
   errc code_;
+  std::string message_;
   error_facts known_;
   cuda::std::source_location where_;
 };

@@ -7,7 +7,7 @@
 namespace tpx {
 namespace detail {
 
-template <class Comm, class T>
+template <class Split, class Comm, class T>
 void gather(Comm& comm, columns const& held, columns const& target, std::span<T const> x,
             std::span<T> y, matrix m, int root) {
   int const me = comm.rank();
@@ -17,7 +17,8 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
   expect_rows(collective::gather, "output", y.size(), m.rows, target.size(me), m.out_pitch);
   expect_apart(collective::gather, x.data(), x.size(), y.data(),
                target.size(me) == 0 ? 0 : y.size());
-  auto const call = describe<T>(collective::gather, m.rows * width(held, comm.size()), 0, root);
+  auto const call =
+    describe<T, Split>(collective::gather, m.rows, held, target, comm.size(), 0, root);
   comm.run(call, x.size_bytes(), [&](wires const& w) {
     return gather_protocol<typename Comm::topology_type, T>{w,
                                                             without_copies(held, comm.size()),
@@ -48,7 +49,7 @@ void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m, int
   auto const held = detail::cut<Split>(plan, comm.size(), m.dim);
   columns target{};
   target.end[root] = detail::width(held, comm.size());
-  detail::gather<Comm, T>(comm, held, target, in, std::span<T>{out}, m, root);
+  detail::gather<Split, Comm, T>(comm, held, target, in, std::span<T>{out}, m, root);
 }
 
 /// The same, then cut anew: each rank ends with the columns that split `Target` gives it
@@ -74,7 +75,7 @@ void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) {
       },
       "set m.dim and m.target_dim to the columns of one unit of each split");
   }
-  detail::gather<Comm, T>(comm, held, target, in, std::span<T>{out}, m, 0);
+  detail::gather<Split, Comm, T>(comm, held, target, in, std::span<T>{out}, m, 0);
 }
 
 /// Brings all ranks' values to the root in rank order: in (n), out (ranks, n) on the root.

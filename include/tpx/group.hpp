@@ -43,6 +43,9 @@ class group {
   [[nodiscard]] bool processes() const noexcept { return me_.processes; }
   [[nodiscard]] member const& me() const noexcept { return me_; }
 
+  /// Keeps the memory that `me()` points to for longer than the group.
+  [[nodiscard]] std::shared_ptr<world> home() const noexcept { return world_; }
+
   /// Throws what ended the group, if anything did.
   void check() const { me_.check(); }
 
@@ -126,11 +129,12 @@ class group {
   }
 
   /// `bytes` of zeroed memory, made by rank `root` and mapped by every rank. Milliseconds.
+  /// `purpose`: the same number on every rank, for what the memory is for, or a mismatch.
   /// Errors: out_of_memory on every rank, naming root.
-  std::shared_ptr<shared_memory> share(std::size_t bytes, int root = 0) {
+  std::shared_ptr<shared_memory> share(std::size_t bytes, int root = 0, std::uint16_t purpose = 0) {
     expects(bytes > 0 && bytes <= call_signature::max_count,
             "cannot share " + std::to_string(bytes) + " bytes", "1 byte to 64 GiB");
-    call_signature const call{collective::share, dtype::uint8, 0, root, bytes};
+    call_signature const call{collective::share, dtype::uint8, purpose, root, bytes};
     log(log_level::trace, rank(), [&] {
       return "share: " + std::to_string(bytes) + " bytes of rank " + std::to_string(root);
     });

@@ -116,17 +116,23 @@ static_assert(epilogue<add_residual<bfloat16>, float>);
 
 namespace detail {
 
-/// Sixteen bits that name a reduction in every process: its own code, or a hash of its type's name.
+/// Sixteen bits that tell one type from another in every process.
+template <class T>
+consteval std::uint16_t type_code() {
+  std::uint32_t hash = 2166136261u;  // FNV-1a
+  for (char c : std::string_view{__PRETTY_FUNCTION__}) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  }
+  return static_cast<std::uint16_t>((hash ^ (hash >> 16)) | 0x8000u);
+}
+
+/// Sixteen bits that name a reduction in every process: its own code, or its type's.
 template <class Op>
 consteval std::uint16_t op_code() {
   if constexpr (requires { Op::code; }) {
     return Op::code;
   } else {
-    std::uint32_t hash = 2166136261u;  // FNV-1a
-    for (char c : std::string_view{__PRETTY_FUNCTION__}) {
-      hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-    }
-    return static_cast<std::uint16_t>((hash ^ (hash >> 16)) | 0x8000u);
+    return type_code<Op>();
   }
 }
 

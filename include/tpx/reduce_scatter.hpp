@@ -37,7 +37,8 @@ void reduce_scatter(Comm& comm, Plan const& plan, In const& in, Out&& out, matri
     detail::expect_apart(collective::reduce_scatter, x.data(), x.size(), y.data(), y.size());
   }
   comm.run(
-    detail::describe<T>(collective::reduce_scatter, m.rows * width, detail::op_code<Op>()),
+    detail::describe<T, Split>(collective::reduce_scatter, m.rows, cut, cut, comm.size(),
+                               detail::op_code<Op>(), 0),
     x.size_bytes(), [&](wires const& w) {
       return reduce_scatter_protocol<Topology, T, Op, Epilogue, Comm::transport_type::shared>{
         w, cut, m.rows, x.data(), m.in_pitch, y.data(), op, epilogue};

@@ -20,7 +20,8 @@ void run_rank(group& g, F& body, auto&& on_failure) {
   try {
     body(g);
   } catch (error const& e) {
-    on_failure(std::current_exception());
+    on_failure(e.rank() >= 0 ? std::current_exception()
+                             : std::make_exception_ptr(e.on_rank(g.rank())));
     if (!g.me().aborted()) { g.abort(e.code(), e.what()); }
   } catch (std::exception const& e) {
     try {
@@ -47,8 +48,10 @@ void run_threads(int size, F& body, group_options const& options) {
     if (!first) { first = std::move(e); }
   };
   auto const run = [&](int rank) {
-    group g{shared, rank, size, options};
-    run_rank(g, body, keep_first);
+    try {
+      group g{shared, rank, size, options};
+      run_rank(g, body, keep_first);
+    } catch (...) { keep_first(std::current_exception()); }
   };
   if (size == 1) {
     run(0);

@@ -57,7 +57,8 @@ struct control_block {
   };
   rank_block rank[max_ranks];
 
-  /// A sleeping rank's futex. The sleeper stores 1; whoever wakes it stores 0: both may, since a
+  /// A sleeping rank's futex. One thread of a rank sleeps at a time; a second one may oversleep by
+  /// a nap, 32 ms at most. The sleeper stores 1; whoever wakes it stores 0: both may, since a
   /// wake-up too many only makes it look again.
   struct alignas(cache_line) bell {
     std::uint32_t asleep;
@@ -69,6 +70,12 @@ struct control_block {
     std::uint32_t seen;
   };
   death dead[max_ranks];
+
+  /// Whose report ended the newest generation that ended: the first to publish one, by
+  /// compare-exchange, so that all ranks tell of the same.
+  struct alignas(cache_line) {
+    std::uint64_t report;  // generation << 8 | starting rank
+  } first;
 
   /// The newest generation and who is in it: whichever rank decides a reset first writes both as
   /// one word, by compare-exchange, so that a rank that dies or stops meanwhile leaves no half.

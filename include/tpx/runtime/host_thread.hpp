@@ -39,7 +39,9 @@ class host_waiter {
 
   /// Ends an operation: throws what made a wait in it fail.
   void end() const {
-    if (failed_) { me_->check(); }
+    if (!failed_) { return; }
+    me_->check();
+    throw error{errc::rank_failed, "the group was ended without a report", {.rank = me_->rank}};
   }
 
   /// Number of the operation, from 1, as people count them; `epoch()` never repeats.

@@ -48,12 +48,20 @@ struct member {
     auto& mine = block(rank);
     auto claimed = word(mine.claimed).load(std::memory_order_relaxed);
     do {
-      if (claimed >= generation) { return; }
+      if (claimed >= generation) {  // another thread of this rank is at it
+        while (word(mine.aborted).load(std::memory_order_acquire) < generation) { ::sched_yield(); }
+        return;
+      }
     } while (!word(mine.claimed).compare_exchange_weak(claimed, generation));
     mine.what = failure{
       .code = code, .reporter = rank, .peer = peer, .epoch = epoch, .when_ns = detail::now_ns()};
     copy(mine.what.operation, operation);
     copy(mine.what.message, message);
+    auto& first = control->first.report;
+    auto standing = word(first).load(std::memory_order_relaxed);
+    auto const own = generation << 8 | static_cast<std::uint64_t>(seat[rank]);
+    while (standing >> 8 < generation &&
+           !word(first).compare_exchange_weak(standing, own, std::memory_order_acq_rel)) {}
     word(mine.aborted).store(generation, std::memory_order_release);
     wake_all();
     log(log_level::error, rank, [&] {
@@ -66,19 +74,15 @@ struct member {
     for (int r = 0; r < size; ++r) { detail::wake(control->bells[seat[r]].asleep); }
   }
 
-  /// The report that ended the group: the earliest one. Empty while it runs.
+  /// The report that ended the group, the same for every rank: the first. Empty while it runs.
   [[nodiscard]] std::optional<failure> reason() const {
-    std::optional<failure> first;
-    for (int r = 0; r < size; ++r) {
-      auto& b = block(r);
-      if (word(b.aborted).load(std::memory_order_acquire) < generation) { continue; }
-      if (!first || b.what.when_ns < first->when_ns) { first = b.what; }
-    }
-    if (first) {  // another process wrote it: believe no terminator
-      first->operation[sizeof(first->operation) - 1] = 0;
-      first->message[sizeof(first->message) - 1] = 0;
-      if (first->code > errc::nccl) { first->code = errc::io; }
-    }
+    if (!aborted()) { return {}; }
+    auto const from = word(control->first.report).load(std::memory_order_acquire) & 0xffu;
+    std::optional<failure> first = control->rank[from % max_ranks].what;
+    // Another process wrote it: believe no terminator.
+    first->operation[sizeof(first->operation) - 1] = 0;
+    first->message[sizeof(first->message) - 1] = 0;
+    if (first->code > errc::nccl) { first->code = errc::io; }
     return first;
   }
 

@@ -31,30 +31,27 @@ class patience {
     spins_ = static_cast<unsigned>(me.size) <= cores ? spin : 10;
   }
 
-  /// The next wait begins a new deadline.
-  void restart() {
-    begun_ns_ = 0;
-    wait_on(0);
-  }
+  /// No wait is under way.
+  void restart() { wait_on(0); }
 
-  /// Since the first wait after restart() became long.
+  /// Since this wait became long. Every wait has the whole deadline, so that a long operation that
+  /// goes on is none too late.
   [[nodiscard]] std::uint64_t waited_ns() const { return now_ns() - begun_ns_; }
 
   /// Passes a moment, while it is early. False: look(). A wait counts its polls from 0.
   [[nodiscard]] bool brief(unsigned polls) {
+    if (polls == 0) { begun_ns_ = 0; }
     if (polls < spins_) {
-      if (polls == 0) { yielding_since_ns_ = 0; }
       relax();
       return true;
     }
     auto const now = now_ns();
-    if (begun_ns_ == 0) { begun_ns_ = now; }
-    if (yielding_since_ns_ == 0) {
-      yielding_since_ns_ = now;
+    if (begun_ns_ == 0) {
+      begun_ns_ = now;
       naps_ = 0;
     }
     // By time and not by count: on a busy machine one yield may last as long as a thousand.
-    yielding_ = now - yielding_since_ns_ < 100'000;
+    yielding_ = now - begun_ns_ < 100'000;
     if (!yielding_ || polls % 64 == 63) { return false; }
     ::sched_yield();
     return true;
@@ -117,7 +114,6 @@ class patience {
   std::uint64_t* waiting_on_;
   std::uint64_t shown_ = 0;
   std::uint64_t begun_ns_ = 0;
-  std::uint64_t yielding_since_ns_ = 0;
   unsigned spins_;
   unsigned naps_ = 0;
   bool yielding_ = false;

@@ -31,7 +31,7 @@ class process_world final : public world {
   void follow(member const& me) override { monitor_.follow(me); }
 
   void offer(member const& me, std::shared_ptr<shared_memory> const& memory) override {
-    offered const note{.generation = me.generation, .bytes = memory->bytes()};
+    offered const note{.generation = me.generation};
     int const fd = memory->fd();
     for (int r = 0; r < me.size; ++r) {
       if (r == me.rank) { continue; }
@@ -67,7 +67,6 @@ class process_world final : public world {
  private:
   struct offered {
     std::uint64_t generation = 0;
-    std::uint64_t bytes = 0;
   };
 
   explicit process_world(detail::rendezvous_result&& met)

@@ -35,7 +35,7 @@ enum class collective : std::uint8_t {
 struct call_signature {
   collective kind = collective::none;  // 4 bits
   dtype type = dtype::other;           // 4 bits
-  std::uint16_t op = 0;                // 16 bits, detail::op_code
+  std::uint16_t op = 0;                // 16 bits: the reduction, and a hash of what else must agree
   int root = 0;                        // 4 bits
   std::uint64_t count = 0;             // 36 bits, elements on one rank
 
@@ -66,7 +66,7 @@ struct call_signature {
     text += ", ";
     text += ops[call.op];
   } else if (call.op != 0) {
-    text += ", user op " + std::to_string(call.op);
+    text += ", layout or operation " + std::to_string(call.op);
   }
   if (call.kind == collective::broadcast || call.kind == collective::gather) {
     text += ", root " + std::to_string(call.root);
