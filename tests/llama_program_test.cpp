@@ -59,6 +59,23 @@ TEST_CASE("llama streams the golden continuation after the split plan", "[llama]
   }
 }
 
+TEST_CASE("llama streams the golden on 1 to 8 processes in every topology", "[llama]") {
+  auto const wanted = golden();
+  std::string const text =
+    wanted.at("prompt").get<std::string>() + wanted.at("text").get<std::string>();
+  std::string const options = " --no-compare --tokens " + std::to_string(wanted.at("ids").size()) +
+                              " --prompt '" + wanted.at("prompt").get<std::string>() + "'";
+  for (std::string const ranks : {"1", "2", "3", "4", "8"}) {
+    for (std::string const topology : {"Ring", "Tree", "AllPairs"}) {
+      auto const out = shell("tpx-run -n " + ranks + " llama --topology " + topology + options);
+      INFO(ranks << " processes, " << topology);
+      CAPTURE(out.text);
+      CHECK(out.code == 0);
+      CHECK(has(out, text));
+    }
+  }
+}
+
 TEST_CASE("llama gives the same text on every configuration it compares", "[llama]") {
   for (std::string const options : {"", " --temperature 0.9 --seed 3"}) {
     auto const out = shell("llama --tokens 12" + options);

@@ -88,7 +88,7 @@ template <class T, class Split>
 call_signature describe(collective kind, std::size_t rows, columns const& held,
                         columns const& target, int ranks, std::uint16_t op, int root) {
   std::size_t const cols = width(held, ranks);
-  bool const counts = cols == 0 || rows <= call_signature::max_count / cols;
+  bool const countable = cols == 0 || rows <= call_signature::max_count / cols;
   if (rows != 1 || !std::is_same_v<Split, split::even>) {
     std::uint64_t hash = rows * 0x9e3779b97f4a7c15u + op;
     for (int r = 0; r < ranks; ++r) {
@@ -98,7 +98,7 @@ call_signature describe(collective kind, std::size_t rows, columns const& held,
     }
     op = static_cast<std::uint16_t>((hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) | 0x8000u);
   }
-  return describe<T>(kind, counts ? rows * cols : call_signature::max_count + 1, op, root);
+  return describe<T>(kind, countable ? rows * cols : call_signature::max_count + 1, op, root);
 }
 
 }  // namespace detail
