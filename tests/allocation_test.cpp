@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "counting_new.hpp"
 #include "world.hpp"
 
 #include <tpx/allgather.hpp>
@@ -11,27 +12,6 @@
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 
-#include <cstdlib>
-#include <new>
-
-namespace {
-
-thread_local long allocations = 0;
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  ++allocations;
-  if (void* const p = std::malloc(n)) { return p; }
-  throw std::bad_alloc{};
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
-
 TEMPLATE_LIST_TEST_CASE("no collective allocates", "[allocation]", world::communicators) {
   using namespace world;
   notes found;
@@ -42,7 +22,7 @@ TEMPLATE_LIST_TEST_CASE("no collective allocates", "[allocation]", world::commun
       std::vector<float> all(3 * n);
       auto const expect_none = [&](char const* what, auto&& call) {
         call();
-        long const before = allocations;
+        auto const before = allocations;
         for (int i = 0; i < 20; ++i) { call(); }
         if (allocations != before) {
           found.add(std::string{what} + " allocated " + std::to_string(allocations - before) +

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "counting_new.hpp"
 #include "llama/model.hpp"
 #include "llama/tokenizer.hpp"
 #include "world.hpp"
@@ -12,38 +13,6 @@
 #include <new>
 #include <nlohmann/json.hpp>
 #include <sstream>
-
-namespace {
-
-thread_local std::size_t allocations = 0;
-
-void* counted(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
-  ++allocations;
-  void* const p = std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment);
-  if (p == nullptr) { throw std::bad_alloc{}; }
-  return p;
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  return counted(bytes);
-}
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  return counted(bytes, static_cast<std::size_t>(alignment));
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
-  std::free(p);
-}
 
 namespace {
 
