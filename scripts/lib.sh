@@ -71,7 +71,9 @@ install_missing() {
   if [ ${#missing[@]} = 0 ]; then return; fi
   if ! command -v apt-get >/dev/null; then fail "missing: ${missing[*]}; install them and run this again"; fi
   if [ "$(id -u)" != 0 ]; then
-    fail "missing packages: ${missing[*]}; run this once as root: $(readlink -f "$0") --setup"
+    local command="apt-get install --no-install-recommends ${missing[*]}"
+    if [[ " ${missing[*]} " = *" catch2 "* ]]; then command="$root/scripts/test.sh --setup"; fi
+    fail "missing packages: ${missing[*]}; run once as root: $command"
   fi
   stage "installing ${missing[*]}" "$root/build/setup.log" apt_install "${missing[@]}"
 }
