@@ -3,6 +3,9 @@
 #
 # Reads what cpu_time.sh wrote beside each object; fails if one is over the limit.
 foreach(object IN LISTS objects)
+  if(NOT EXISTS "${object}.cpu")
+    message(FATAL_ERROR "${object} is not built")
+  endif()
   file(STRINGS "${object}.cpu" spent)
   string(REGEX REPLACE "^.*\\.src/(.*)\\.o$" "\\1" header "${object}")
   list(APPEND costs "${spent} ms  ${header}")
