@@ -18,11 +18,9 @@ struct failure {
   errc code = errc::ok;
   std::int32_t reporter = -1;
   std::int32_t peer = -1;  // the culprit, -1 unknown
-  std::uint32_t reserved = 0;
   std::uint64_t epoch = 0;
-  std::uint64_t when_ns = 0;  // CLOCK_MONOTONIC: orders reports of all ranks of a host
-  char operation[88] = {};    // zero-terminated
-  char message[296] = {};     // zero-terminated
+  char operation[88] = {};  // zero-terminated
+  char message[296] = {};   // zero-terminated
 };
 
 /// What each rank last called on one communicator, and whom it waits for. One writer an entry.

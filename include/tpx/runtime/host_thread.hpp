@@ -50,7 +50,6 @@ class host_waiter {
   }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t signature() const { return signature_; }
-  [[nodiscard]] bool failed() const { return failed_; }
   [[nodiscard]] member const& me() const { return *me_; }
 
   /// See thread_group. Cost: nothing but a few instructions until the spin budget is used up.

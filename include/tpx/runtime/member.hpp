@@ -53,8 +53,7 @@ struct member {
         return;
       }
     } while (!word(mine.claimed).compare_exchange_weak(claimed, generation));
-    mine.what = failure{
-      .code = code, .reporter = rank, .peer = peer, .epoch = epoch, .when_ns = detail::now_ns()};
+    mine.what = failure{.code = code, .reporter = rank, .peer = peer, .epoch = epoch};
     copy(mine.what.operation, operation);
     copy(mine.what.message, message);
     auto& first = control->first.report;
