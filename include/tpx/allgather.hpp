@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cut.hpp>
+#include <tpx/protocol/pushing_plan.hpp>
 #include <tpx/protocol/scatter.hpp>
 
 namespace tpx {
@@ -14,7 +15,8 @@ namespace tpx {
 /// Errors  invalid_argument (an array is too short); else as for allreduce.
 /// Cost    AllPairs one hop, Ring n-1, Tree n times log2(n).
 template <class Split, class Comm, class Plan, array In, array Out>
-void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) {
+void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m,
+               stream_of<Comm> stream = {}) {
   using T = element_of<In>;
   auto const held = detail::cut<Split>(plan, comm.size(), m.dim);
   auto const cut = detail::without_copies(held, comm.size());
@@ -30,20 +32,36 @@ void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) 
   if (own != y.data() + cut.begin[me] || (m.in_pitch != m.out_pitch && m.rows > 1)) {
     detail::expect_apart(collective::allgather, x.data(), x.size(), y.data(), y.size());
   }
-  comm.run(
-    detail::describe<T, Split>(collective::allgather, m.rows, held, held, comm.size(), 0, 0),
-    x.size_bytes(), [&](wires const& w) {
-      return allgather_protocol<typename Comm::topology_type, T, Comm::transport_type::shared>{
-        w, cut, m.rows, own, m.in_pitch, y.data(), m.out_pitch};
+  auto const call =
+    detail::describe<T, Split>(collective::allgather, m.rows, held, held, comm.size(), 0, 0);
+  if constexpr (collective_library<typename Comm::transport_type>) {
+    comm.allgather(call, cut, m.rows, own, m.in_pitch, y.data(), m.out_pitch, stream);
+  } else {
+    comm.run(call, x.size_bytes(), stream, [&](wires const& w, auto const& go) {
+      if constexpr (std::remove_cvref_t<decltype(go)>::pushes) {
+        if (std::size_t const n = cut.size(me); m.rows == 1 && detail::equal_parts(cut, w.size())) {
+          detail::with_peers(w.size(), [&](auto peers) {
+            rank_set const other = ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << me);
+            bool const apart = own != y.data() + cut.begin[me];
+            detail::push(
+              pushed_copy<T, decltype(peers)::value>{w, own, y.data(), n, n, other, other, apart},
+              go);
+          });
+          return;
+        }
+      }
+      go(allgather_protocol<typename Comm::topology_type, T, Comm::transport_type::shared>{
+        w, cut, m.rows, own, m.in_pitch, y.data(), m.out_pitch});
     });
+  }
 }
 
 /// Gives every rank all ranks' values, in rank order: in (n), out (ranks, n); in place where `in`
 /// is rank's row of `out`.
 template <class Comm, array In, array Out>
-void allgather(Comm& comm, In const& in, Out&& out) {
+void allgather(Comm& comm, In const& in, Out&& out, stream_of<Comm> stream = {}) {
   std::size_t const n = std::span{in}.size();
-  allgather<split::even>(comm, split::even{n}, in, out, {.rows = 1});
+  allgather<split::even>(comm, split::even{n}, in, out, {.rows = 1}, stream);
 }
 
 }  // namespace tpx

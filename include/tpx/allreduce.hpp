@@ -3,8 +3,55 @@
 
 #include <tpx/communicator.hpp>
 #include <tpx/protocol/allreduce.hpp>
+#include <tpx/protocol/pushed_allreduce.hpp>
+#include <tpx/protocol/pushing_plan.hpp>
 
 namespace tpx {
+namespace detail {
+
+/// Over cells: in one shot or two by size; at once if the areas hold it, else streamed.
+template <class T, class Op, class Epilogue, class Go>
+void push_allreduce(reducing<T, Op, Epilogue> const& job, Go const& go) {
+  int const n = job.w.size();
+  auto const ranks = static_cast<std::size_t>(n);
+  auto const by_size = (std::size_t{4} << 20) / (ranks * ranks);
+  auto const limit = go.tune().one_shot_bytes == 0 ? by_size : go.tune().one_shot_bytes;
+  with_peers(n, [&](auto peers) {
+    constexpr int most = decltype(peers)::value;
+    pushed_one_shot<T, Op, Epilogue, most> const one{job};
+    if constexpr (most <= 2) {
+      push(one, go);
+    } else {
+      bool const small = job.n * sizeof(T) <= limit;
+      if (!small || !push_at_once(one, go)) {
+        push(pushed_two_shot<T, Op, Epilogue, most>{job}, go);
+      }
+    }
+  });
+}
+
+/// The protocol for an all-reduce of the communicator's kind.
+template <class Comm, class T, class Op, class Epilogue, class Go>
+void choose_allreduce(reducing<T, Op, Epilogue> const& job, Go const& go) {
+  using Topology = typename Comm::topology_type;
+  constexpr bool shared = Comm::transport_type::shared;
+  auto const& [w, in, out, n, op, epilogue] = job;
+  if constexpr (Go::pushes) {
+    push_allreduce(job, go);
+  } else if constexpr (!Topology::rotates) {
+    go(rooted_allreduce<Topology, T, Op, Epilogue, shared>{w, in, out, n, op, epilogue});
+  } else {
+    if constexpr (Topology::flat) {
+      if (n * sizeof(T) <= Topology::one_shot_bytes || w.size() == 2) {
+        go(one_shot_allreduce<T, Op, Epilogue, shared>{w, in, out, n, op, epilogue});
+        return;
+      }
+    }
+    go(scattered_allreduce<Topology, T, Op, Epilogue, shared>{w, in, out, n, op, epilogue});
+  }
+}
+
+}  // namespace detail
 
 /// Reduces element by element over all ranks; every rank ends with the same bits.
 ///
@@ -13,16 +60,15 @@ namespace tpx {
 ///         added in fp32 and rounded once, after the epilogue.
 /// Errors  invalid_argument (sizes differ here, arrays overlap in part); mismatch, timeout, left,
 ///         peer_died, rank_failed, naming the rank at fault; `out` is then undefined.
-/// Cost    AllPairs: one hop up to `one_shot_bytes`, two above; Ring: 2(n-1); Tree: 2 log2(n).
+/// Cost    AllPairs: one hop for small messages, two for large ones; Ring: 2(n-1); Tree: 2 log2(n).
 template <class Comm, array In, array Out, class Op = Sum, class Epilogue = no_epilogue>
-requires reduction<Op, accumulate_t<element_of<In>>>
-void allreduce(Comm& comm, In const& in, Out&& out, Op op = {}, Epilogue epilogue = {}) {
+requires reduction<Op, accumulate_t<element_of<In>>> && no_stream_of<Epilogue, Comm>
+void allreduce(Comm& comm, In const& in, Out&& out, Op op = {}, Epilogue epilogue = {},
+               stream_of<Comm> stream = {}) {
   using T = element_of<In>;
-  using Topology = typename Comm::topology_type;
-  constexpr bool shared = Comm::transport_type::shared;
   static_assert(tpx::epilogue<Epilogue, accumulate_t<T>>,
                 "an epilogue is a trivially copyable (value, index) -> value");
-  static_assert(detail::commutative<Op> || Topology::rank_order,
+  static_assert(detail::commutative<Op> || Comm::topology_type::rank_order,
                 "Ring and Tree add in an order of their own: an operation that is not commutative "
                 "needs AllPairs or Auto");
   std::span<T const> const x{in};
@@ -35,31 +81,34 @@ void allreduce(Comm& comm, In const& in, Out&& out, Op op = {}, Epilogue epilogu
     detail::expect_apart(collective::allreduce, x.data(), x.size(), y.data(), y.size());
   }
   auto const call = detail::describe<T>(collective::allreduce, x.size(), detail::op_code<Op>());
-  comm.run(call, x.size_bytes(), [&](wires const& w) {
-    return [&](auto const& group) {
-      if constexpr (!Topology::rotates) {
-        rooted_allreduce<Topology, T, Op, Epilogue, shared>{w,        x.data(), y.data(),
-                                                            x.size(), op,       epilogue}(group);
-      } else {
-        if constexpr (Topology::flat) {
-          if (x.size_bytes() <= Topology::one_shot_bytes || w.size() == 2) {
-            one_shot_allreduce<T, Op, Epilogue, shared>{w,        x.data(), y.data(),
-                                                        x.size(), op,       epilogue}(group);
-            return;
-          }
-        }
-        scattered_allreduce<Topology, T, Op, Epilogue, shared>{w,        x.data(), y.data(),
-                                                               x.size(), op,       epilogue}(group);
-      }
-    };
-  });
+  if constexpr (collective_library<typename Comm::transport_type>) {
+    comm.allreduce(call, x.data(), y.data(), x.size(), op, epilogue, stream);
+  } else {
+    comm.run(call, x.size_bytes(), stream, [&](wires const& w, auto const& go) {
+      detail::choose_allreduce<Comm>(
+        reducing<T, Op, Epilogue>{w, x.data(), y.data(), x.size(), op, epilogue}, go);
+    });
+  }
+}
+
+/// Without an epilogue, on a stream.
+template <class Comm, array In, array Out, class Op>
+requires reduction<Op, accumulate_t<element_of<In>>>
+void allreduce(Comm& comm, In const& in, Out&& out, Op op, stream_of<Comm> stream) {
+  allreduce(comm, in, out, op, no_epilogue{}, stream);
 }
 
 /// In place.
 template <class Comm, array X, class Op = Sum, class Epilogue = no_epilogue>
+requires reduction<Op, accumulate_t<element_of<X>>> && no_stream_of<Epilogue, Comm>
+void allreduce(Comm& comm, X&& x, Op op = {}, Epilogue epilogue = {}, stream_of<Comm> stream = {}) {
+  allreduce(comm, x, x, op, epilogue, stream);
+}
+
+template <class Comm, array X, class Op>
 requires reduction<Op, accumulate_t<element_of<X>>>
-void allreduce(Comm& comm, X&& x, Op op = {}, Epilogue epilogue = {}) {
-  allreduce(comm, x, x, op, epilogue);
+void allreduce(Comm& comm, X&& x, Op op, stream_of<Comm> stream) {
+  allreduce(comm, x, x, op, no_epilogue{}, stream);
 }
 
 }  // namespace tpx

@@ -14,25 +14,42 @@ namespace tpx {
 /// Cost: AllPairs one hop; Ring 2(n-1); Tree 2 log2(n).
 template <class Comm>
 class [[nodiscard]] split_barrier {
+  static_assert(!collective_library<typename Comm::transport_type>,
+                "NCCL has no barrier in two stages: use barrier()");
+
  public:
-  explicit split_barrier(Comm& comm) : comm_{comm} {
-    comm_.start({collective::barrier},
-                [](wires const& w) { return barrier_arrive<typename Comm::topology_type>{w}; });
+  explicit split_barrier(Comm& comm, stream_of<Comm> stream = {}) : comm_{comm}, stream_{stream} {
+    comm_.start({collective::barrier}, stream_, [](wires const& w, auto const& go) {
+      go(barrier_arrive<typename Comm::topology_type>{w});
+    });
   }
   split_barrier(split_barrier&&) = delete;
 
   void wait() {
-    comm_.finish([](wires const& w) { return barrier_wait<typename Comm::topology_type>{w}; });
+    comm_.finish({collective::barrier}, stream_, [](wires const& w, auto const& go) {
+      go(barrier_wait<typename Comm::topology_type>{w});
+    });
   }
 
  private:
   Comm& comm_;
+  stream_of<Comm> stream_;
 };
 
 /// Returns once every rank has called it; what any rank wrote before is visible to all after.
 template <class Comm>
-void barrier(Comm& comm) {
-  split_barrier<Comm>{comm}.wait();
+void barrier(Comm& comm, stream_of<Comm> stream = {}) {
+  if constexpr (collective_library<typename Comm::transport_type>) {
+    comm.barrier({collective::barrier}, stream);
+  } else {
+    comm.run({collective::barrier}, 0, stream, [](wires const& w, auto const& go) {
+      if constexpr (std::remove_cvref_t<decltype(go)>::pushes) {
+        go(turn_barrier{w}, 1);
+      } else {
+        go(whole_barrier<typename Comm::topology_type>{w});
+      }
+    });
+  }
 }
 
 }  // namespace tpx

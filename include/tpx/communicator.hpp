@@ -3,6 +3,7 @@
 
 #include <tpx/group.hpp>
 #include <tpx/op.hpp>
+#include <tpx/protocol/wires.hpp>
 #include <tpx/topology/all_pairs.hpp>
 #include <tpx/topology/ring.hpp>
 #include <tpx/topology/tree.hpp>
@@ -12,15 +13,28 @@
 #include <tpx/transport/transport.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <span>
 #include <type_traits>
 
 namespace tpx {
 
+/// How collectives on a GPU are carried out. The defaults are what was fastest on H200s
+/// (docs/performance.md); every rank must pass the same.
+struct tuning {
+  /// An all-reduce of up to this many bytes is one-shot; 0: 4 MiB / n^2, all of them for 2 ranks.
+  std::size_t one_shot_bytes = 0;
+  /// The most blocks that move data: of a message that the windows hold, and of a longer one.
+  unsigned most_blocks = 512;
+  unsigned stream_blocks = 224;
+};
+
 struct communicator_options {
   /// Bytes of the largest message that goes in one round; longer ones are cut. Memory grows with it
-  /// up to 64 KiB a rank; more would gain nothing on a CPU, where a piece should stay in its cache.
+  /// up to 64 KiB a rank on a CPU, where a piece should stay in its cache, and up to 8.5 MiB a rank
+  /// on a GPU.
   std::size_t max_bytes = std::size_t{8} << 20;
+  tuning tune = {};
 };
 
 /// Anything with a std::span over its elements: a vector, an array, a span over device memory.
@@ -32,6 +46,13 @@ concept array = requires(R&& r) {
 template <array R>
 using element_of = typename decltype(std::span{std::declval<R&>()})::value_type;
 
+template <class Comm>
+using stream_of = typename Comm::space_type::stream_type;
+
+/// Tells an epilogue from a stream where either may come last.
+template <class E, class Comm>
+concept no_stream_of = !std::convertible_to<E, stream_of<Comm>>;
+
 namespace detail {
 
 template <class Space>
@@ -39,14 +60,84 @@ inline constexpr bool complete = requires {
   sizeof(Space);
 };
 
+/// Carries out the calls of a communicator on a space. That of Cuda is in <tpx/cuda.cuh>.
+template <class Transport, class Topology, class Space>
+class engine;
+
+/// Each call runs at once, on the calling thread.
+template <class Transport, class Topology>
+class engine<Transport, Topology, Cpu> {
+ public:
+  engine(group& g, communicator_options const& options)
+      : home_{g.home()},
+        me_{g.me()},
+        layout_{layout(g.size(), options)},
+        calls_{g.share(sizeof(ledger), 0, type_code<engine>())},
+        memory_{g, layout_.bytes()},
+        waiter_{me_, *reinterpret_cast<ledger*>(calls_->data())} {
+    wires_.layout = layout_;
+    wires_.rank = g.rank();
+    for (int r = 0; r < g.size(); ++r) { wires_.window[r] = memory_.window(r); }
+  }
+
+  [[nodiscard]] static constexpr std::size_t bytes_needed(int ranks,
+                                                          communicator_options const& options) {
+    return layout(ranks, options).bytes() + sizeof(ledger);
+  }
+
+  void check() const { me_.check(); }
+
+  template <class Choose>
+  void run(call_signature call, no_stream, Choose&& choose) {
+    waiter_.begin(call);
+    wires_.signature = waiter_.signature();
+    resume(call, {}, choose);
+  }
+
+  /// The rest of a call that has begun.
+  template <class Choose>
+  void resume(call_signature, no_stream, Choose&& choose) {
+    choose(std::as_const(wires_), go{waiter_});
+    waiter_.end();
+  }
+
+ private:
+  struct go {
+    host_waiter& waiter;
+    static constexpr bool pushes = false;
+    template <class P>
+    void operator()(P const& protocol) const {
+      protocol(host_thread{&waiter});
+    }
+  };
+
+  static constexpr window_layout layout(int ranks, communicator_options const& options) {
+    expects(ranks >= 1 && ranks <= max_ranks, "a communicator has 1 to 16 ranks");
+    std::size_t const whole = options.max_bytes / static_cast<std::size_t>(ranks);
+    std::size_t const slot = std::clamp<std::size_t>(whole, 1024, 65536) / cache_line * cache_line;
+    return {.ranks = ranks, .channels = 1, .slot_bytes = slot};
+  }
+
+  std::shared_ptr<world> home_;
+  member me_;
+  window_layout layout_;
+  std::shared_ptr<shared_memory> calls_;
+  typename Transport::template memory<Cpu> memory_;
+  host_waiter waiter_;
+  wires wires_{};
+};
+
 }  // namespace detail
 
 /// The ranks of a group, joined by a transport in a topology for the collectives of one thread (on
-/// Cuda: of one stream).
+/// Cuda: of one stream after the other).
 ///
 /// All ranks construct it with the same arguments, and call the same collectives with the same
 /// sizes, types and operations in the same order; who does not is named in the error that every
 /// rank gets. Construction allocates; collectives never do.
+///
+/// On Cuda it lives on the device that is current when it is made. Calls return once they are in
+/// the stream; an error in one is thrown by the next call, or by check().
 template <class Transport, class Topology = Auto, class Space = Cuda>
 class communicator {
   static_assert(!std::is_same_v<Transport, Nccl> || !std::is_same_v<Space, Cpu>,
@@ -63,89 +154,68 @@ class communicator {
   using transport_type = Transport;
   using topology_type = Topology;
   using space_type = Space;
+  using stream_type = typename Space::stream_type;
 
   explicit communicator(group& g, communicator_options const& options = {})
-      : home_{g.home()},
-        me_{g.me()},
-        layout_{layout(g.size(), options)},
-        calls_{g.share(sizeof(ledger), 0, detail::type_code<communicator>())},
-        memory_{g, layout_},
-        waiter_{me_, *reinterpret_cast<ledger*>(calls_->data())} {
-    wires_.layout = layout_;
-    wires_.rank = g.rank();
-    for (int r = 0; r < g.size(); ++r) { wires_.window[r] = memory_.window(r); }
-  }
+      : rank_{g.rank()}, size_{g.size()}, engine_{g, options} {}
 
   communicator(communicator&&) = delete;
 
-  [[nodiscard]] int rank() const noexcept { return me_.rank; }
-  [[nodiscard]] int size() const noexcept { return me_.size; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int size() const noexcept { return size_; }
 
   /// Bytes of memory that each rank brings, for as long as the communicator lives.
   [[nodiscard]] static constexpr std::size_t bytes_needed(
     int ranks, communicator_options const& options = {}) {
-    return layout(ranks, options).bytes() + sizeof(ledger);
+    return detail::engine<Transport, Topology, Space>::bytes_needed(ranks, options);
   }
 
   struct statistics {
     std::uint64_t calls = 0;
     std::uint64_t bytes = 0;  // of this rank's data
-    std::uint64_t ns = 0;     // from call to return, waiting included
+    std::uint64_t ns = 0;     // from call to return: on Cpu waiting included, on Cuda not
   };
   [[nodiscard]] statistics const& stats() const noexcept { return stats_; }
 
-  /// Carries out one call: announces it, runs the protocol that `make` builds from the wires, and
-  /// throws if a wait in it was ended. For collectives, shipped and your own.
-  template <class Make>
-  void run(call_signature call, std::size_t bytes, Make&& make) {
+  /// Throws what ended the group, if anything did. On Cuda, a kernel's failure counts once it has
+  /// been noticed: at once after a synchronisation with the stream.
+  void check() { engine_.check(); }
+
+  /// Carries out one call: announces it, and lets choose(wires, go) call go(protocol) for the
+  /// protocol of its choice; throws if a wait was ended. For collectives, shipped and your own.
+  template <class Choose>
+  void run(call_signature call, std::size_t bytes, stream_type stream, Choose&& choose) {
     expects(
       !staged_, [&] { return std::string{name(call.kind)} + ": a split_barrier is still open"; },
       "wait() for it before the next call");
     auto const begun = detail::now_ns();
-    waiter_.begin(call);
-    wires_.signature = waiter_.signature();
+    engine_.run(call, stream, choose);
     ++stats_.calls;
     stats_.bytes += bytes;
-    carry_out(make, begun);
+    stats_.ns += detail::now_ns() - begun;
   }
 
   /// run() for the first of two stages of a call: no other call may come before finish().
-  template <class Make>
-  void start(call_signature call, Make&& make) {
-    run(call, 0, make);
+  template <class Choose>
+  void start(call_signature call, stream_type stream, Choose&& choose) {
+    run(call, 0, stream, choose);
     staged_ = true;
   }
 
   /// The second stage.
-  template <class Make>
-  void finish(Make&& make) {
+  template <class Choose>
+  void finish(call_signature call, stream_type stream, Choose&& choose) {
     expects(staged_, "this split_barrier has been waited for already");
     staged_ = false;
-    carry_out(make, detail::now_ns());
+    auto const begun = detail::now_ns();
+    engine_.resume(call, stream, choose);
+    stats_.ns += detail::now_ns() - begun;
   }
 
  private:
-  template <class Make>
-  void carry_out(Make&& make, std::uint64_t begun_ns) {
-    make(std::as_const(wires_))(host_thread{&waiter_});
-    waiter_.end();
-    stats_.ns += detail::now_ns() - begun_ns;
-  }
-
-  static constexpr window_layout layout(int ranks, communicator_options const& options) {
-    expects(ranks >= 1 && ranks <= max_ranks, "a communicator has 1 to 16 ranks");
-    std::size_t const whole = options.max_bytes / static_cast<std::size_t>(ranks);
-    std::size_t const slot = std::clamp<std::size_t>(whole, 1024, 65536) / cache_line * cache_line;
-    return {.ranks = ranks, .channels = 1, .slot_bytes = slot};
-  }
-
-  std::shared_ptr<world> home_;
-  member me_;
-  window_layout layout_;
-  std::shared_ptr<shared_memory> calls_;
-  typename Transport::template memory<Space> memory_;
-  host_waiter waiter_;
-  wires wires_{};
+  int rank_;
+  int size_;
+  detail::engine<Transport, Topology, Space> engine_;
   statistics stats_;
   bool staged_ = false;
 };

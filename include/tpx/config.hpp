@@ -8,6 +8,16 @@
 #  define TPX_HD
 #endif
 
+/// Before a loop that the device compiler is to unroll, or not to, whatever its cost model says. A
+/// kernel begins with its code uncached, so that short code is fast code.
+#if defined(__CUDA_ARCH__)
+#  define TPX_UNROLL _Pragma("unroll")
+#  define TPX_ROLLED _Pragma("unroll 1")
+#else
+#  define TPX_UNROLL
+#  define TPX_ROLLED
+#endif
+
 namespace tpx {
 
 /// The most ranks that a group can have: one host's GPUs.

@@ -67,6 +67,23 @@ inline columns without_copies(columns c, int ranks) {
   return c;
 }
 
+/// Whether every rank has as many columns as the others, in rank order without gaps.
+inline bool equal_parts(columns const& c, int ranks) {
+  for (int r = 0; r < ranks; ++r) {
+    auto const n = c.size(0);
+    if (c.size(r) != n || c.begin[r] != n * static_cast<std::size_t>(r)) { return false; }
+  }
+  return true;
+}
+
+/// Whether no rank but `root` has any.
+inline bool alone(columns const& c, int root, int ranks) {
+  for (int r = 0; r < ranks; ++r) {
+    if (r != root && c.size(r) != 0) { return false; }
+  }
+  return true;
+}
+
 inline void expect_rows(collective kind, char const* which, std::size_t have, std::size_t rows,
                         std::size_t cols, std::size_t pitch) {
   if (rows == 0 || cols == 0) { return; }

@@ -3,13 +3,14 @@
 
 #include <tpx/cut.hpp>
 #include <tpx/protocol/gather.hpp>
+#include <tpx/protocol/pushing_plan.hpp>
 
 namespace tpx {
 namespace detail {
 
 template <class Split, class Comm, class T>
 void gather(Comm& comm, columns const& held, columns const& target, std::span<T const> x,
-            std::span<T> y, matrix m, int root) {
+            std::span<T> y, matrix m, int root, stream_of<Comm> stream) {
   int const me = comm.rank();
   if (m.in_pitch == 0) { m.in_pitch = held.size(me); }
   if (m.out_pitch == 0) { m.out_pitch = target.size(me); }
@@ -19,17 +20,33 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
                target.size(me) == 0 ? 0 : y.size());
   auto const call =
     describe<T, Split>(collective::gather, m.rows, held, target, comm.size(), 0, root);
-  comm.run(call, x.size_bytes(), [&](wires const& w) {
-    return gather_protocol<typename Comm::topology_type, T>{w,
-                                                            without_copies(held, comm.size()),
-                                                            target,
-                                                            m.rows,
-                                                            x.data(),
-                                                            m.in_pitch,
-                                                            held.begin[me],
-                                                            y.data(),
-                                                            m.out_pitch};
-  });
+  auto const source = without_copies(held, comm.size());
+  if constexpr (collective_library<typename Comm::transport_type>) {
+    comm.gather(call, source, target, m.rows, x.data(), m.in_pitch, held.begin[me], y.data(),
+                m.out_pitch, stream);
+  } else {
+    comm.run(call, x.size_bytes(), stream, [&](wires const& w, auto const& go) {
+      if constexpr (std::remove_cvref_t<decltype(go)>::pushes) {
+        bool const whole = target.size(root) == width(held, w.size());
+        if (m.rows == 1 && whole && alone(target, root, w.size()) &&
+            equal_parts(source, w.size())) {
+          with_peers(w.size(), [&](auto peers) {
+            bool const takes = me == root;
+            rank_set const other = ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << root);
+            auto const* const own = x.data() + (source.begin[me] - held.begin[me]);
+            push_in_parts(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
+                                                                 source.size(me),
+                                                                 takes ? 0 : rank_set{1} << root,
+                                                                 takes ? other : 0, takes},
+                          go);
+          });
+          return;
+        }
+      }
+      go(gather_protocol<typename Comm::topology_type, T>{
+        w, source, target, m.rows, x.data(), m.in_pitch, held.begin[me], y.data(), m.out_pitch});
+    });
+  }
 }
 
 }  // namespace detail
@@ -43,13 +60,14 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
 ///         allreduce. A rank that only sends may return before the root has read.
 /// Cost    AllPairs one hop, Ring n-1, Tree log2(n).
 template <class Split, class Comm, class Plan, array In, array Out>
-void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m, int root = 0) {
+void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m, int root = 0,
+            stream_of<Comm> stream = {}) {
   using T = element_of<In>;
   detail::expect_root(collective::gather, root, comm.size());
   auto const held = detail::cut<Split>(plan, comm.size(), m.dim);
   columns target{};
   target.end[root] = detail::width(held, comm.size());
-  detail::gather<Split, Comm, T>(comm, held, target, in, std::span<T>{out}, m, root);
+  detail::gather<Split, Comm, T>(comm, held, target, in, std::span<T>{out}, m, root, stream);
 }
 
 /// The same, then cut anew: each rank ends with the columns that split `Target` gives it
@@ -57,7 +75,8 @@ void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m, int
 /// out: (m.rows, the columns of Target), rows m.out_pitch apart. Both splits must cut the same
 /// number of columns: m.dim a unit of Split, m.target_dim a unit of Target.
 template <class Split, class Target, class Comm, class Plan, array In, array Out>
-void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) {
+void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m,
+            stream_of<Comm> stream = {}) {
   using T = element_of<In>;
   auto const held = detail::cut<Split>(plan, comm.size(), m.dim);
   auto const all = detail::width(held, comm.size());
@@ -75,14 +94,14 @@ void gather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m) {
       },
       "set m.dim and m.target_dim to the columns of one unit of each split");
   }
-  detail::gather<Split, Comm, T>(comm, held, target, in, std::span<T>{out}, m, 0);
+  detail::gather<Split, Comm, T>(comm, held, target, in, std::span<T>{out}, m, 0, stream);
 }
 
 /// Brings all ranks' values to the root in rank order: in (n), out (ranks, n) on the root.
 template <class Comm, array In, array Out>
-void gather(Comm& comm, In const& in, Out&& out, int root = 0) {
+void gather(Comm& comm, In const& in, Out&& out, int root = 0, stream_of<Comm> stream = {}) {
   std::size_t const n = std::span{in}.size();
-  gather<split::even>(comm, split::even{n}, in, out, {.rows = 1}, root);
+  gather<split::even>(comm, split::even{n}, in, out, {.rows = 1}, root, stream);
 }
 
 }  // namespace tpx

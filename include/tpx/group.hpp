@@ -134,25 +134,64 @@ class group {
   std::shared_ptr<shared_memory> share(std::size_t bytes, int root = 0, std::uint16_t purpose = 0) {
     expects(bytes > 0 && bytes <= call_signature::max_count,
             "cannot share " + std::to_string(bytes) + " bytes", "1 byte to 64 GiB");
-    call_signature const call{collective::share, dtype::uint8, purpose, root, bytes};
     log(log_level::trace, rank(), [&] {
       return "share: " + std::to_string(bytes) + " bytes of rank " + std::to_string(root);
     });
+    return hand_round<shared_memory>(
+      {collective::share, dtype::uint8, purpose, root, bytes}, std::uint32_t{1} << root,
+      [&] { return std::make_shared<shared_memory>(shared_memory::create(bytes)); },
+      [&](unique_fd fd, int) {
+        return std::make_shared<shared_memory>(shared_memory::open(std::move(fd), bytes));
+      })[at(root)];
+  }
+
+  /// Of each rank in `makers` (bit r: rank r) an object that it makes, on every rank, by rank.
+  ///
+  /// `make()` returns a shared_ptr<T>, which ranks that are threads share. Where they are
+  /// processes, they have what `open(unique_fd, maker)` returns for a descriptor of it, `T::fd()`;
+  /// that is closed (`T::close_fd()`) once all have theirs. `open` may return null, and runs on
+  /// ranks other than the maker only. All ranks pass the same `call`, whose kind is share, and
+  /// `makers`. Errors: what `make` or `open` throws, on every rank, naming the rank where it did.
+  template <class T, class Make, class Open>
+  std::array<std::shared_ptr<T>, max_ranks> hand_round(call_signature call, std::uint32_t makers,
+                                                       Make&& make, Open&& open) {
+    auto const makes = [&](int r) { return (makers >> r & 1u) != 0; };
     check();
-    std::shared_ptr<shared_memory> memory;
-    guarded([&] {
-      if (rank() == root) {
-        memory = std::make_shared<shared_memory>(shared_memory::create(bytes));
-        world_->offer(me_, memory);
-      }
+    std::array<std::shared_ptr<T>, max_ranks> all;
+    guarded(name(call.kind), [&] {
+      if (!makes(rank())) { return; }
+      auto& mine = all[at(rank())] = make();
+      world_->offer(me_, mine, mine->fd());
     });
     exchange(0, call);
-    guarded([&] {
-      if (rank() != root) { memory = world_->take(me_, root, bytes); }
+    guarded(name(call.kind), [&] {
+      for (int r = 0; r < size(); ++r) {
+        if (r == rank() || !makes(r)) { continue; }
+        auto got = world_->take(me_, r);
+        if (processes()) {
+          all[at(r)] = open(std::move(got.fd), r);
+        } else {
+          all[at(r)] = std::static_pointer_cast<T>(std::move(got.object));
+        }
+      }
     });
-    exchange(1, call);  // root may let go of its handle once all have theirs
-    if (rank() == root || processes()) { memory->close_fd(); }  // threads share the root's
-    return memory;
+    exchange(1, call);  // makers may let go of their descriptors once all have theirs
+    for (int r = 0; r < size(); ++r) {
+      if (all[at(r)] && (r == rank() || processes())) { all[at(r)]->close_fd(); }
+    }
+    return all;
+  }
+
+  /// Runs f, this rank's own part of an operation of all ranks. What it throws ends the group, so
+  /// that no rank waits for this one, and goes on.
+  template <class F>
+  void guarded(std::string_view operation, F&& f) {
+    try {
+      f();
+    } catch (error const& e) {
+      me_.raise(e.code(), e.peer() >= 0 ? e.peer() : rank(), e.what(), operation);
+      throw;
+    }
   }
 
   /// Begins anew with the ranks that live on, after an error or without one: each of them calls it.
@@ -176,17 +215,6 @@ class group {
     me.deadline = options.deadline;
     me.processes = w.processes();
     return me;
-  }
-
-  /// Runs f; what it throws ends the group for all ranks and goes on.
-  template <class F>
-  void guarded(F&& f) {
-    try {
-      f();
-    } catch (error const& e) {
-      me_.raise(e.code(), rank(), e.what(), "share");
-      throw;
-    }
   }
 
   static std::size_t at(int r) { return static_cast<std::size_t>(r); }

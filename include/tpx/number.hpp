@@ -18,6 +18,12 @@ struct bfloat16 {
 
   /// Rounds to nearest, ties to even; every NaN stays a NaN.
   TPX_HD constexpr explicit bfloat16(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if (!__builtin_is_constant_evaluated()) {
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      return;
+    }
+#endif
     auto const u = __builtin_bit_cast(std::uint32_t, value);
     bool const nan = (u & 0x7fffffffu) > 0x7f800000u;
     std::uint32_t const rounded = u + 0x7fffu + ((u >> 16) & 1u);
@@ -41,6 +47,12 @@ struct float16 {
 
   /// Rounds to nearest, ties to even; overflow gives infinity; every NaN stays a NaN.
   TPX_HD constexpr explicit float16(float value) {
+#if defined(__CUDA_ARCH__)
+    if (!__builtin_is_constant_evaluated()) {
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      return;
+    }
+#endif
     auto const u = __builtin_bit_cast(std::uint32_t, value);
     std::uint32_t const sign = (u >> 16) & 0x8000u;
     std::uint32_t const magnitude = u & 0x7fffffffu;
@@ -63,6 +75,13 @@ struct float16 {
   }
 
   TPX_HD constexpr explicit operator float() const {
+#if defined(__CUDA_ARCH__)
+    if (!__builtin_is_constant_evaluated()) {
+      float wide = 0;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits));
+      return wide;
+    }
+#endif
     std::uint32_t const sign = (bits & 0x8000u) << 16;
     std::uint32_t const exponent = (bits >> 10) & 0x1fu;
     std::uint32_t const mantissa = bits & 0x3ffu;

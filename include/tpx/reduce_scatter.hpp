@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cut.hpp>
+#include <tpx/protocol/pushing_plan.hpp>
 #include <tpx/protocol/scatter.hpp>
 
 namespace tpx {
@@ -16,8 +17,9 @@ namespace tpx {
 /// Cost    AllPairs one hop, Ring n-1, Tree n times log2(n).
 template <class Split, class Comm, class Plan, array In, array Out, class Op = Sum,
           class Epilogue = no_epilogue>
+requires no_stream_of<Epilogue, Comm>
 void reduce_scatter(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m, Op op = {},
-                    Epilogue epilogue = {}) {
+                    Epilogue epilogue = {}, stream_of<Comm> stream = {}) {
   using T = element_of<In>;
   using Topology = typename Comm::topology_type;
   static_assert(reduction<Op, accumulate_t<T>>,
@@ -36,20 +38,34 @@ void reduce_scatter(Comm& comm, Plan const& plan, In const& in, Out&& out, matri
   if (m.rows != 1 || y.data() != x.data() + cut.begin[comm.rank()]) {
     detail::expect_apart(collective::reduce_scatter, x.data(), x.size(), y.data(), y.size());
   }
-  comm.run(
-    detail::describe<T, Split>(collective::reduce_scatter, m.rows, cut, cut, comm.size(),
-                               detail::op_code<Op>(), 0),
-    x.size_bytes(), [&](wires const& w) {
-      return reduce_scatter_protocol<Topology, T, Op, Epilogue, Comm::transport_type::shared>{
-        w, cut, m.rows, x.data(), m.in_pitch, y.data(), op, epilogue};
+  auto const call = detail::describe<T, Split>(collective::reduce_scatter, m.rows, cut, cut,
+                                               comm.size(), detail::op_code<Op>(), 0);
+  if constexpr (collective_library<typename Comm::transport_type>) {
+    comm.reduce_scatter(call, cut, m.rows, x.data(), m.in_pitch, y.data(), op, epilogue, stream);
+  } else {
+    comm.run(call, x.size_bytes(), stream, [&](wires const& w, auto const& go) {
+      if constexpr (std::remove_cvref_t<decltype(go)>::pushes) {
+        if (m.rows == 1 && detail::equal_parts(cut, w.size())) {
+          detail::with_peers(w.size(), [&](auto peers) {
+            reducing<T, Op, Epilogue> const job{w, x.data(), y.data(), own, op, epilogue};
+            detail::push(pushed_reduce_scatter<T, Op, Epilogue, decltype(peers)::value>{job}, go);
+          });
+          return;
+        }
+      }
+      go(reduce_scatter_protocol<Topology, T, Op, Epilogue, Comm::transport_type::shared>{
+        w, cut, m.rows, x.data(), m.in_pitch, y.data(), op, epilogue});
     });
+  }
 }
 
 /// The same for an array: in (ranks, n), out (n), which may be this rank's row of `in`.
 template <class Comm, array In, array Out, class Op = Sum, class Epilogue = no_epilogue>
-void reduce_scatter(Comm& comm, In const& in, Out&& out, Op op = {}, Epilogue epilogue = {}) {
+requires no_stream_of<Epilogue, Comm>
+void reduce_scatter(Comm& comm, In const& in, Out&& out, Op op = {}, Epilogue epilogue = {},
+                    stream_of<Comm> stream = {}) {
   std::size_t const n = std::span{out}.size();
-  reduce_scatter<split::even>(comm, split::even{n}, in, out, {.rows = 1}, op, epilogue);
+  reduce_scatter<split::even>(comm, split::even{n}, in, out, {.rows = 1}, op, epilogue, stream);
 }
 
 }  // namespace tpx

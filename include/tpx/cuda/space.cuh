@@ -10,20 +10,44 @@
 
 namespace tpx {
 
-/// What ends a rank's waits on a GPU, and what ended one. In that GPU's memory, zeroed at start.
-struct device_watch {
-  std::uint64_t aborted;    // raised by the host, or by the first wait that gives up; sticky
-  std::uint64_t reason;     // of that wait: 1 deadline, 2 mismatch
-  std::uint64_t peer;       // whom it waited for
-  std::uint64_t signature;  // mismatch: what the peer called
+/// Execution space: a grid of CUDA blocks on a stream is the rank.
+struct Cuda {
+  using stream_type = cudaStream_t;
 };
+
+namespace detail {
+
+/// What ended a wait on a GPU, for the host to read. In page-locked host memory.
+struct device_report {
+  enum why : std::uint64_t { none, deadline, mismatch };
+  std::uint64_t reason;     // a `why`
+  std::uint64_t peer;       // whom it waited for
+  std::uint64_t signature;  // of the call that waited
+  std::uint64_t theirs;     // mismatch: what the peer called
+  std::uint64_t ready;      // stored last, with release
+};
+
+/// What ends a rank's waits on a GPU. In that GPU's own memory, so that polling it costs no link.
+struct device_watch {
+  std::uint64_t aborted;  // raised by the host, or by the first wait that gives up; sticky
+  std::uint64_t claimed;  // by the first wait that gives up
+  device_report* report;
+};
+
+}  // namespace detail
 
 /// The threads of a CUDA block as a rank's thread group; each block is a channel.
 ///
-/// Waits poll; every 64th poll looks at the abort word and the clock.
-struct cuda_block {
-  device_watch* watch;
-  std::uint64_t deadline_ns;  // %globaltimer at which waits give up
+/// Waits poll; every 64th poll looks at the abort word and the clock. The deadline is that of one
+/// wait, counted from its 64th poll.
+class cuda_block {
+  using device_word = cuda::atomic_ref<std::uint64_t, cuda::thread_scope_device>;
+  using system_word = cuda::atomic_ref<std::uint64_t, cuda::thread_scope_system>;
+
+ public:
+  __device__ cuda_block(detail::device_watch* watch, std::uint64_t limit_ns,
+                        std::uint64_t signature)
+      : watch_{watch}, limit_ns_{limit_ns}, signature_{signature} {}
 
   static constexpr unsigned tile = 1;
   [[nodiscard]] __device__ static unsigned thread_rank() noexcept { return threadIdx.x; }
@@ -36,73 +60,136 @@ struct cuda_block {
   }
   __device__ static void ring(int) noexcept {}
 
+  /// The block's threads as so many crews of equal size, who tell each other how far they are: warp
+  /// w of a crew with warp w of the others. Once a kernel; a sync() comes before the first telling.
+  template <unsigned Crews>
+  class crews {
+   public:
+    __device__ crews(cuda_block const& all, unsigned* told) : all_{all}, told_{told} {
+      if (threadIdx.x < Crews * most_warps) { told_[threadIdx.x] = 0; }
+    }
+    [[nodiscard]] __device__ static unsigned role() noexcept {
+      return threadIdx.x / (blockDim.x / Crews);
+    }
+    /// This warp has done so many rounds.
+    __device__ void tell(std::uint64_t rounds) const noexcept {
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) {
+        count{told_[place(role())]}.store(static_cast<unsigned>(rounds),
+                                          cuda::memory_order_release);
+      }
+    }
+    /// Waits until the crew of that role has done so many. False: the group was aborted.
+    [[nodiscard]] __device__ bool until(unsigned role, std::uint64_t rounds) const noexcept {
+      for (unsigned polls = 0; count{told_[place(role)]}.load(cuda::memory_order_acquire) <
+                               static_cast<unsigned>(rounds);
+           ++polls) {
+        if (polls % 64 == 63 && all_.aborted()) { return false; }
+      }
+      return true;
+    }
+
+   private:
+    using count = cuda::atomic_ref<unsigned, cuda::thread_scope_block>;
+    static constexpr unsigned most_warps = 16;
+    [[nodiscard]] __device__ static unsigned place(unsigned role) noexcept {
+      return role * most_warps + threadIdx.x % (blockDim.x / Crews) / 32;
+    }
+    cuda_block const& all_;
+    unsigned* told_;
+  };
+
+  template <unsigned Crews>
+  [[nodiscard]] __device__ crews<Crews> split() const noexcept {
+    __shared__ unsigned told[Crews * 16];
+    return {*this, told};
+  }
+
+  [[nodiscard]] __device__ bool aborted() const noexcept {
+    return system_word{watch_->aborted}.load(cuda::memory_order_relaxed) != 0;
+  }
+
+  [[nodiscard]] __device__ bool pause(unsigned polls, std::uint64_t&, goal,
+                                      int peer) const noexcept {
+    return polls % 64 != 63 || look(polls == 63, peer);
+  }
+
+  __device__ void mismatch(int peer, std::uint64_t theirs) const noexcept {
+    give_up(detail::device_report::mismatch, peer, theirs);
+  }
+
   [[nodiscard]] __device__ static std::uint64_t now_ns() noexcept {
     std::uint64_t ns;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
     return ns;
   }
 
-  [[nodiscard]] __device__ bool pause(unsigned polls, std::uint64_t&, std::uint64_t,
-                                      int peer) const noexcept {
-    if (polls % 64 != 63) { return true; }
-    if (abort_word().load(cuda::memory_order_relaxed) != 0) { return false; }
-    if (now_ns() < deadline_ns) { return true; }
-    give_up(1, peer, 0);
+ private:
+  [[nodiscard]] __device__ __noinline__ bool look(bool first, int peer) const noexcept {
+    if (aborted()) { return false; }
+    auto const now = now_ns();
+    if (first) { begun_ns_ = now; }
+    if (now - begun_ns_ < limit_ns_) { return true; }
+    give_up(detail::device_report::deadline, peer, 0);
     return false;
   }
 
-  __device__ void mismatch(int peer, std::uint64_t signature) const noexcept {
-    give_up(2, peer, signature);
-  }
-
- private:
-  using word = cuda::atomic_ref<std::uint64_t, cuda::thread_scope_system>;
-  [[nodiscard]] __device__ word abort_word() const noexcept { return word{watch->aborted}; }
-
-  /// The first to give up says why. The words lie in this GPU's own memory, where exchanging is
-  /// allowed.
-  __device__ void give_up(std::uint64_t why, int peer, std::uint64_t signature) const noexcept {
-    if (cuda::atomic_ref<std::uint64_t, cuda::thread_scope_device>{watch->reason}.exchange(
-          why, cuda::memory_order_relaxed) == 0) {
-      watch->peer = static_cast<std::uint64_t>(peer);
-      watch->signature = signature;
-      abort_word().store(1, cuda::memory_order_release);
+  /// The first to give up says why. `claimed` lies in this GPU's own memory, where exchanging is
+  /// allowed; the report is stored to alone.
+  __device__ void give_up(detail::device_report::why why, int peer,
+                          std::uint64_t theirs) const noexcept {
+    if (device_word{watch_->claimed}.exchange(1, cuda::memory_order_relaxed) == 0) {
+      auto& report = *watch_->report;
+      report.reason = why;
+      report.peer = static_cast<std::uint64_t>(peer);
+      report.signature = signature_;
+      report.theirs = theirs;
+      system_word{report.ready}.store(1, cuda::memory_order_release);
     }
+    system_word{watch_->aborted}.store(1, cuda::memory_order_relaxed);
   }
+
+  detail::device_watch* watch_;
+  std::uint64_t limit_ns_;
+  std::uint64_t signature_;
+  mutable std::uint64_t begun_ns_ = 0;
 };
 static_assert(thread_group<cuda_block>);
 
 namespace detail {
 
-/// The library's one generic kernel.
+/// Threads of a block of a protocol's kernel, and threads that an SM is to hold, which bounds the
+/// registers of each: what the protocol says.
 template <class P>
-__global__ void run(__grid_constant__ P const p, device_watch* watch, std::uint64_t limit_ns) {
-  p(cuda_block{watch, cuda_block::now_ns() + limit_ns});
+inline constexpr unsigned threads_of = [] {
+  if constexpr (requires { P::block_threads; }) {
+    return unsigned{P::block_threads};
+  } else {
+    return 256u;
+  }
+}();
+template <class P>
+inline constexpr unsigned resident_threads = [] {
+  if constexpr (requires { P::resident_threads; }) {
+    return unsigned{P::resident_threads};
+  } else {
+    return 2 * threads_of<P>;
+  }
+}();
+
+/// The library's one kernel: runs a protocol. It begins while the kernel before it in the stream
+/// ends (programmatic dependent launch, where the launch allows it) and waits for that one's end
+/// before it touches memory.
+template <class P>
+__global__ void __launch_bounds__(threads_of<P>, resident_threads<P> / threads_of<P>)
+  run(__grid_constant__ P const p, device_watch* watch, std::uint64_t limit_ns,
+      std::uint64_t signature) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+  p(cuda_block{watch, limit_ns, signature});
 }
 
 }  // namespace detail
-
-/// Execution space: a grid of CUDA blocks on a stream is the rank.
-struct Cuda {
-  cudaStream_t stream{};
-  unsigned blocks = 1;  // as many as the windows have channels, on every rank
-  unsigned threads = 512;
-  device_watch* watch = nullptr;
-  std::uint64_t deadline_ns = 30'000'000'000;  // from the kernel's start
-
-  /// Loads the protocol's kernel, which must happen on every rank before any rank launches one that
-  /// waits for another: a first launch may need a device that such a kernel keeps busy.
-  template <class P>
-  static cudaError_t load() {
-    cudaFuncAttributes a{};
-    return cudaFuncGetAttributes(&a, detail::run<P>);
-  }
-
-  template <protocol<cuda_block> P>
-  cudaError_t launch(P const& p) const {
-    detail::run<<<blocks, threads, 0, stream>>>(p, watch, deadline_ns);
-    return cudaGetLastError();
-  }
-};
-
 }  // namespace tpx

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/protocol/endpoint.hpp>
+#include <tpx/protocol/turn.hpp>
 
 namespace tpx {
 
@@ -46,6 +47,30 @@ struct barrier_wait {
       }
       e.arrive(kids);
     }
+  }
+};
+
+/// A barrier among ranks that all hear of each other: a turn at the cells without data.
+struct turn_barrier {
+  wires w;
+
+  template <thread_group Group>
+  TPX_HD void operator()(Group const& group) const {
+    turn<Group> const t{group, w};
+    take_turn(
+      t, true, 0, 0, [] { return 0; }, [](int) { return true; });
+  }
+};
+
+/// Both stages at once.
+template <class Topology>
+struct whole_barrier {
+  wires w;
+
+  template <thread_group Group>
+  TPX_HD void operator()(Group const& group) const {
+    barrier_arrive<Topology>{w}(group);
+    barrier_wait<Topology>{w}(group);
   }
 };
 

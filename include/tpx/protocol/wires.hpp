@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/config.hpp>
+#include <tpx/runtime/cell.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -11,13 +11,18 @@ namespace tpx {
 /// A rank's window: the memory through which others reach it.
 ///
 /// Per channel: flag lines by kind and peer, then this rank's own message counts, then two slots
-/// for each peer. Offsets follow from the largest size alone, never from a payload.
+/// for each peer. For turns at the cells (protocol/turn.hpp): what others announce, this rank's own
+/// records, then the areas of cells, then a byte for each cell. Offsets follow from the largest
+/// size alone, never from a payload.
 struct window_layout {
   int ranks;
   int channels;
-  std::size_t slot_bytes;  // a multiple of cache_line
+  std::size_t slot_bytes;      // a multiple of cache_line
+  std::size_t area_cells = 0;  // a multiple of cache_line
 
   static constexpr int slots = 2;  // messages in flight from one rank to another
+  static constexpr int max_channels = 1024;
+  static constexpr int areas = 4;  // of cells; a turn goes through them round by round
 
   /// Raised by `peer`, waited for by the window's rank.
   enum kind { sent, freed, sent_all, freed_all, arrived, kinds };
@@ -32,6 +37,28 @@ struct window_layout {
     std::uint64_t out[2][max_ranks];
     std::uint64_t in[2][max_ranks];
     std::uint64_t barriers;
+  };
+
+  /// What another rank says of the turns it began: of turn t in place t % 2, its number above, its
+  /// call's signature below.
+  struct alignas(cache_line) announcement {
+    cell begun[2];
+  };
+
+  /// A rank's record of its turns; it alone reads and writes it. Its channels read it while one of
+  /// them, the conductor, writes what holds after the turn under way: hence two states, and what a
+  /// channel needs to tell whether the newest is that of the turn it is in (protocol/turn.hpp).
+  struct turns {
+    struct alignas(cache_line) state {
+      std::uint64_t met;        // newest turn that every other rank is known to have begun
+      std::uint64_t needed;     // what `met` must be before the next turn may fill a cell
+      std::uint64_t area;       // in which the next turn begins
+      std::uint64_t signature;  // of the turn
+    } after[2];                 // turn t, in place t % 2
+    struct alignas(cache_line) {
+      cell newest;  // below: the newest turn's number; above: its channels
+    } head;
+    std::uint64_t joined[max_channels];  // newest turn of each channel
   };
 
   [[nodiscard]] TPX_HD constexpr std::size_t line_offset(int channel, kind k, int peer) const {
@@ -50,13 +77,49 @@ struct window_layout {
             static_cast<std::size_t>(slot)) *
              slot_bytes;
   }
-  [[nodiscard]] TPX_HD constexpr std::size_t bytes() const { return slot_offset(channels, 0, 0); }
+  [[nodiscard]] TPX_HD constexpr std::size_t announcement_offset(int peer) const {
+    return slot_offset(channels, 0, 0) + static_cast<std::size_t>(peer) * sizeof(announcement);
+  }
+  [[nodiscard]] TPX_HD constexpr std::size_t turns_offset() const {
+    return announcement_offset(ranks);
+  }
+  [[nodiscard]] TPX_HD constexpr std::size_t cells_offset(int area) const {
+    return turns_offset() + (sizeof(turns) + cache_line - 1) / cache_line * cache_line +
+           static_cast<std::size_t>(area) * area_cells * sizeof(cell);
+  }
+  /// A byte for each cell, see cells::masked.
+  [[nodiscard]] TPX_HD constexpr std::size_t asides_offset(int area) const {
+    return cells_offset(areas) + static_cast<std::size_t>(area) * area_cells;
+  }
+  [[nodiscard]] TPX_HD constexpr std::size_t bytes() const {
+    return area_cells == 0 ? slot_offset(channels, 0, 0) : asides_offset(areas);
+  }
+};
+
+/// Where a window's parts for turns at the cells begin: from its layout, once, so that a GPU need
+/// not multiply.
+struct cell_offsets {
+  std::uint32_t announcements = 0;
+  std::uint32_t turns = 0;
+  std::uint32_t cells = 0;
+  std::uint32_t area = 0;    // bytes of an area's cells
+  std::uint32_t asides = 0;  // a byte a cell, area by area
+
+  cell_offsets() = default;
+  explicit constexpr cell_offsets(window_layout const& l)
+      : announcements{static_cast<std::uint32_t>(l.announcement_offset(0))},
+        turns{static_cast<std::uint32_t>(l.turns_offset())},
+        cells{static_cast<std::uint32_t>(l.cells_offset(0))},
+        area{static_cast<std::uint32_t>(l.area_cells * sizeof(cell))},
+        asides{static_cast<std::uint32_t>(l.asides_offset(0))} {}
 };
 
 /// What one rank needs to reach the others, as this rank addresses it. Passed by value.
 struct wires {
   std::byte* window[max_ranks];
   window_layout layout;
+  cell_offsets at;
+  window_layout::turns* turns = nullptr;  // this rank's, if it lies nearer than in its window
   int rank;
   std::uint64_t signature;  // of the call that is being carried out
 

@@ -66,8 +66,8 @@ class channel_thread {
   [[nodiscard]] TPX_HD static constexpr unsigned channels() noexcept { return 1; }
   TPX_HD static constexpr void sync() noexcept {}
   [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
-  TPX_HD bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
-    NV_IF_TARGET(NV_IS_HOST, (between_polls(polls, flag, value, peer);))
+  TPX_HD bool pause(unsigned polls, std::uint64_t& flag, goal wanted, int peer) const {
+    NV_IF_TARGET(NV_IS_HOST, (between_polls(polls, flag, wanted, peer);))
     return true;
   }
   TPX_HD void ring(int peer) const { NV_IF_TARGET(NV_IS_HOST, (wake_rank(peer);)) }
@@ -83,9 +83,9 @@ class channel_thread {
 
   void wake_rank(int peer) const { wake(end_.me.control->bells[end_.me.seat[peer]].asleep); }
 
-  void between_polls(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) const {
+  void between_polls(unsigned polls, std::uint64_t& flag, goal wanted, int peer) const {
     if (patience_.brief(polls)) { return; }
-    switch (patience_.look(flag, value, peer, forever_)) {
+    switch (patience_.look(flag, wanted, peer, forever_)) {
       case outcome::reached:
         return;
       case outcome::ended:
@@ -96,7 +96,7 @@ class channel_thread {
       case outcome::late:
         time_out(peer);
       case outcome::none:
-        patience_.sleep(flag, value, peer, forever_);
+        patience_.sleep(flag, wanted, peer, forever_);
     }
   }
 

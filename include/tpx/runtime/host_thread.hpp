@@ -53,11 +53,11 @@ class host_waiter {
   [[nodiscard]] member const& me() const { return *me_; }
 
   /// See thread_group. Cost: nothing but a few instructions until the spin budget is used up.
-  [[nodiscard]] bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value, int peer) {
+  [[nodiscard]] bool pause(unsigned polls, std::uint64_t& flag, goal wanted, int peer) {
     if (failed_) { return false; }
     if (patience_.brief(polls)) { return true; }
-    if (!look(flag, value, peer)) { return false; }
-    patience_.sleep(flag, value, peer);
+    if (!look(flag, wanted, peer)) { return false; }
+    patience_.sleep(flag, wanted, peer);
     return true;
   }
 
@@ -76,10 +76,10 @@ class host_waiter {
 
  private:
   /// Whether to wait on. If not, the group is aborted.
-  bool look(std::uint64_t& flag, std::uint64_t value, int peer) {
+  bool look(std::uint64_t& flag, goal wanted, int peer) {
     using outcome = detail::patience::outcome;
     auto const latest = word(entry_of(peer).latest).load(std::memory_order_acquire);
-    auto const seen = patience_.look(flag, value, peer);
+    auto const seen = patience_.look(flag, wanted, peer);
     if (seen == outcome::reached) { return true; }
     if (seen == outcome::ended) {
       failed_ = true;
@@ -180,10 +180,10 @@ struct host_thread {
   [[nodiscard]] TPX_HD static constexpr unsigned channels() noexcept { return 1; }
   TPX_HD static constexpr void sync() noexcept {}
   [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
-  [[nodiscard]] TPX_HD bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value,
+  [[nodiscard]] TPX_HD bool pause(unsigned polls, std::uint64_t& flag, goal wanted,
                                   int peer) const {
     bool go_on = false;
-    NV_IF_TARGET(NV_IS_HOST, (go_on = waiter->pause(polls, flag, value, peer);))
+    NV_IF_TARGET(NV_IS_HOST, (go_on = waiter->pause(polls, flag, wanted, peer);))
     return go_on;
   }
   TPX_HD void ring(int peer) const { NV_IF_TARGET(NV_IS_HOST, (waiter->ring(peer);)) }

@@ -3,6 +3,7 @@
 
 #include <tpx/runtime/member.hpp>
 #include <tpx/runtime/process_state.hpp>
+#include <tpx/space.hpp>
 
 #include <algorithm>
 #include <string>
@@ -57,26 +58,25 @@ class patience {
     return true;
   }
 
-  /// Whether the wait for rank `peer` to raise `flag` to `value` has an end.
-  [[nodiscard]] outcome look(std::uint64_t& flag, std::uint64_t value, int peer,
-                             bool forever = false) {
+  /// Whether the wait for rank `peer` to bring `flag` to a goal has an end.
+  [[nodiscard]] outcome look(std::uint64_t& flag, goal wanted, int peer, bool forever = false) {
     if (over()) { return outcome::ended; }
     bool const gone = word(me_->block(peer).state).load(std::memory_order_acquire) ==
                       static_cast<std::uint32_t>(rank_state::left);
-    if (reached(flag, value)) { return outcome::reached; }  // whoever left had raised it before
+    if (reached(flag, wanted)) { return outcome::reached; }  // whoever left had raised it before
     if (gone) { return outcome::left; }
     return !forever && waited_ns() >= limit_ns() ? outcome::late : outcome::none;
   }
 
   /// After look(): sleeps until woken, a little longer each time, 1 to 32 ms.
-  void sleep(std::uint64_t& flag, std::uint64_t value, int peer, bool forever = false) {
+  void sleep(std::uint64_t& flag, goal wanted, int peer, bool forever = false) {
     if (yielding_) { return; }
     wait_on(static_cast<std::uint64_t>(peer) + 1);
     auto const nap = std::uint64_t{1'000'000} << std::min(naps_++, 5u);
     auto const rest = limit_ns() - std::min(limit_ns(), waited_ns());
     sleep_on(me_->control->bells[me_->seat[me_->rank]].asleep, forever ? nap : std::min(nap, rest),
-             [&] { return reached(flag, value) || over(); });
-    if (reached(flag, value)) { wait_on(0); }
+             [&] { return reached(flag, wanted) || over(); });
+    if (reached(flag, wanted)) { wait_on(0); }
   }
 
   /// The rank at the end of the chain of ranks that wait for one another, as `next(rank)` tells
@@ -97,8 +97,8 @@ class patience {
   }
 
  private:
-  [[nodiscard]] static bool reached(std::uint64_t& flag, std::uint64_t value) {
-    return word(flag).load(std::memory_order_acquire) >= value;
+  [[nodiscard]] static bool reached(std::uint64_t& flag, goal wanted) {
+    return wanted.reached(word(flag).load(std::memory_order_acquire));
   }
   [[nodiscard]] bool over() const { return me_->aborted() || me_->superseded(); }
   [[nodiscard]] std::uint64_t limit_ns() const {

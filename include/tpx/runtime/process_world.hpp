@@ -10,7 +10,8 @@
 namespace tpx {
 
 /// Ranks that are processes of this host and user: one control block in a sealed memfd, a socket
-/// between each two for further memory, and a monitor of who dies. 2n descriptors and a thread.
+/// between each two for further descriptors, and a monitor of who dies. 2n descriptors and a
+/// thread.
 class process_world final : public world {
  public:
   /// Joins the job as the rank that its launcher made this process; see detail::rendezvous().
@@ -30,37 +31,35 @@ class process_world final : public world {
   [[nodiscard]] bool processes() const override { return true; }
   void follow(member const& me) override { monitor_.follow(me); }
 
-  void offer(member const& me, std::shared_ptr<shared_memory> const& memory) override {
+  void offer(member const& me, std::shared_ptr<void> const&, int fd) override {
     offered const note{.generation = me.generation};
-    int const fd = memory->fd();
     for (int r = 0; r < me.size; ++r) {
       if (r == me.rank) { continue; }
       int const e =
         detail::send_message(socket(me, r), std::as_bytes(std::span{&note, 1}), std::span{&fd, 1});
-      // A rank that is gone gets no memory: the monitor tells of it, or its own `left`.
+      // A rank that is gone gets nothing: the monitor tells of it, or its own `left`.
       if (e != 0 && e != EPIPE && e != ECONNRESET) {
         errno = e;
-        throw detail::system_error("offering memory to rank " + std::to_string(r));
+        throw detail::system_error("handing a descriptor to rank " + std::to_string(r));
       }
     }
   }
 
-  [[nodiscard]] std::shared_ptr<shared_memory> take(member const& me, int root,
-                                                    std::size_t bytes) override {
+  [[nodiscard]] handed take(member const& me, int from) override {
     while (true) {
       offered note;
       auto got =
-        detail::receive_message(socket(me, root), std::as_writable_bytes(std::span{&note, 1}), 1);
+        detail::receive_message(socket(me, from), std::as_writable_bytes(std::span{&note, 1}), 1);
       bool const whole = got.bytes == static_cast<long>(sizeof(note)) && got.fds.size() == 1;
       if (whole && note.generation < me.generation) { continue; }  // of an operation that failed
       if (!whole || note.generation != me.generation) {
         throw error{got.complete ? errc::io : errc::out_of_memory,
-                    "the memory that rank " + std::to_string(root) + " shares did not arrive",
+                    "what rank " + std::to_string(from) + " hands to all did not arrive",
                     {.rank = me.rank,
-                     .peer = root,
+                     .peer = from,
                      .remedy = got.complete ? "" : "raise the limit on open files"}};
       }
-      return std::make_shared<shared_memory>(shared_memory::open(std::move(got.fds[0]), bytes));
+      return {nullptr, std::move(got.fds[0])};
     }
   }
 

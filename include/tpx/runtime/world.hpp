@@ -10,8 +10,15 @@
 
 namespace tpx {
 
+/// What one rank got from another: from a thread of this process the object itself, from another
+/// process a descriptor of it.
+struct handed {
+  std::shared_ptr<void> object;
+  unique_fd fd;
+};
+
 /// What differs between ranks that are threads and ranks that are processes: how the control block
-/// and further memory get from one rank to the others.
+/// and further objects get from one rank to the others.
 class world {
  public:
   virtual ~world() = default;
@@ -21,15 +28,16 @@ class world {
   /// The group is from now on `me`: after its start and after each reset().
   virtual void follow(member const&) {}
 
-  /// Root's side of handing memory to all other ranks of `me`'s group. Does not wait for them.
-  virtual void offer(member const& me, std::shared_ptr<shared_memory> const& memory) = 0;
+  /// The giver's side of handing an object, of which `fd` is a descriptor, to all other ranks of
+  /// `me`'s group. Does not wait for them.
+  virtual void offer(member const& me, std::shared_ptr<void> const& object, int fd) = 0;
 
-  /// The others' side, called once root's offer() is known to have returned. Does not wait.
-  [[nodiscard]] virtual std::shared_ptr<shared_memory> take(member const& me, int root,
-                                                            std::size_t bytes) = 0;
+  /// The others' side, called once offer() of rank `from` is known to have returned. Does not wait.
+  /// Empty if `from` has let go of the object since.
+  [[nodiscard]] virtual handed take(member const& me, int from) = 0;
 };
 
-/// Ranks that are threads of this process: memory is mapped once and its owner shared.
+/// Ranks that are threads of this process: what one makes, all share.
 class thread_world final : public world {
  public:
   explicit thread_world(int size)
@@ -45,21 +53,20 @@ class thread_world final : public world {
   }
   [[nodiscard]] bool processes() const override { return false; }
 
-  void offer(member const& me, std::shared_ptr<shared_memory> const& memory) override {
+  void offer(member const& me, std::shared_ptr<void> const& object, int) override {
     std::lock_guard const lock{mutex_};
-    offered_[me.seat[me.rank]] = memory;
+    offered_[me.seat[me.rank]] = object;
   }
 
-  [[nodiscard]] std::shared_ptr<shared_memory> take(member const& me, int root,
-                                                    std::size_t) override {
+  [[nodiscard]] handed take(member const& me, int from) override {
     std::lock_guard const lock{mutex_};
-    return offered_[me.seat[root]].lock();
+    return {offered_[me.seat[from]].lock(), {}};
   }
 
  private:
   std::shared_ptr<shared_memory> memory_;
   std::mutex mutex_;
-  std::weak_ptr<shared_memory> offered_[max_ranks];
+  std::weak_ptr<void> offered_[max_ranks];  // by starting rank
 };
 
 }  // namespace tpx

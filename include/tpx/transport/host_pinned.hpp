@@ -2,7 +2,6 @@
 #pragma once
 
 #include <tpx/group.hpp>
-#include <tpx/protocol/wires.hpp>
 
 namespace tpx {
 
@@ -18,9 +17,8 @@ struct HostPinned {
 template <>
 class HostPinned::memory<Cpu> {
  public:
-  memory(group& g, window_layout const& layout)
-      : all_{g.share(layout.bytes() * static_cast<std::size_t>(layout.ranks))},
-        bytes_{layout.bytes()} {}
+  memory(group& g, std::size_t bytes)
+      : all_{g.share(bytes * static_cast<std::size_t>(g.size()))}, bytes_{bytes} {}
   [[nodiscard]] std::byte* window(int rank) const {
     return all_->data() + bytes_ * static_cast<std::size_t>(rank);
   }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <tpx/group.hpp>
-#include <tpx/protocol/wires.hpp>
 
 #include <array>
 
@@ -20,9 +19,9 @@ struct PeerDirect {
 template <>
 class PeerDirect::memory<Cpu> {
  public:
-  memory(group& g, window_layout const& layout) {
-    for (int r = 0; r < layout.ranks; ++r) {
-      windows_[static_cast<std::size_t>(r)] = g.share(layout.bytes(), r);
+  memory(group& g, std::size_t bytes) {
+    for (int r = 0; r < g.size(); ++r) {
+      windows_[static_cast<std::size_t>(r)] = g.share(bytes, r);
     }
   }
   [[nodiscard]] std::byte* window(int rank) const {

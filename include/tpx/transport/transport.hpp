@@ -2,9 +2,9 @@
 #pragma once
 
 #include <tpx/group.hpp>
-#include <tpx/protocol/wires.hpp>
 
 #include <concepts>
+#include <cstddef>
 
 namespace tpx {
 
@@ -12,14 +12,13 @@ namespace tpx {
 ///
 /// 1. `shared`: what goes to all others is written once and read in place; else it is pushed to
 ///    each.
-/// 2. `memory<Space>(group, layout)`: makes and maps all ranks' windows; all ranks construct it.
+/// 2. `memory<Space>(group, bytes)`: makes and maps all ranks' windows, each of so many bytes; all
+///    ranks construct it.
 /// 3. `window(rank)`: the window of a rank as this rank addresses it, zeroed at start.
 template <class T, class Space>
-concept transport_on = requires(group& g, window_layout const& layout,
-                                typename T::template memory<Space> const& m, int rank) {
+concept transport_on = requires(group& g, std::size_t bytes, typename T::template memory<Space> const& m, int rank) {
   { T::shared } -> std::convertible_to<bool>;
-  requires std::constructible_from<typename T::template memory<Space>, group&,
-                                   window_layout const&>;
+  requires std::constructible_from<typename T::template memory<Space>, group&, std::size_t>;
   { m.window(rank) } -> std::same_as<std::byte*>;
 };
 

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "options.hpp"
+#include "row.cuh"
+
+#include <tpx/cuda.cuh>
+
+namespace bench {
+
+/// The types that have every topology and epilogue: each more is minutes of nvcc.
+#if defined(TPX_BENCH_FULL)
+template <class>
+inline constexpr bool has_everything = true;
+#else
+template <class T>
+inline constexpr bool has_everything = std::is_same_v<T, tpx::bfloat16>;
+#endif
+
+/// tpx's rows, by the command line.
+template <class Collective, class T, class Transport>
+void add_tpx_rows(std::vector<row>& rows, tpx::group& g, options const& o,
+                  std::shared_ptr<arrays> const& memory, void* residual) {
+  tpx::communicator_options settings{.max_bytes = o.max_bytes};
+  settings.tune.one_shot_bytes = o.one_shot;
+  if (o.blocks != 0) { settings.tune.most_blocks = static_cast<unsigned>(o.blocks); }
+  auto const add = [&]<class Topology>(Topology) {
+    auto const comm = std::make_shared<tpx::communicator<Transport, Topology>>(g, settings);
+    row plain{.provider = "tpx",
+              .memory = memory,
+              .enqueue = [comm](call const& c) { Collective::template run<T>(*comm, c); },
+              .settle = [comm] { comm->check(); }};
+    rows.push_back(plain);
+    if constexpr (Collective::has_epilogue && has_everything<T>) {
+      if (o.epilogue == "add") {
+        plain.provider = "tpx + residual";
+        plain.enqueue = [comm, values = static_cast<T const*>(residual)](call const& c) {
+          Collective::template run<T>(*comm, c, tpx::add_residual{values});
+        };
+        plain.residual = true;
+        rows.push_back(plain);
+      }
+    }
+  };
+  if (o.topology == "auto") { add(tpx::Auto{}); }
+  if constexpr (has_everything<T>) {
+    if (o.topology == "all") { add(tpx::AllPairs{}); }
+    if (o.topology == "ring") { add(tpx::Ring{}); }
+    if (o.topology == "tree") { add(tpx::Tree{}); }
+  }
+}
+
+}  // namespace bench

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/communicator.hpp>
+#include <tpx/cuda/check.cuh>
+#include <tpx/cuda/launch.cuh>
+#include <tpx/cuda/watcher.cuh>
+#include <tpx/protocol/shots.hpp>
+#include <tpx/runtime/cell.hpp>
+
+#include <memory>
+
+namespace tpx::detail {
+
+/// Carries out the calls of a communicator on a GPU: as kernels on the caller's stream.
+template <class Transport, class Topology>
+class engine<Transport, Topology, Cuda> {
+  static constexpr bool by_cells = Topology::flat;
+
+ public:
+  engine(group& g, communicator_options const& options)
+      : home_{g.home()},
+        me_{g.me()},
+        options_{options},
+        layout_{layout(g.size(), options)},
+        memory_{g, layout_.bytes()},
+        watcher_{me_, device_} {
+    wires_.layout = layout_;
+    wires_.at = cell_offsets{layout_};
+    wires_.rank = g.rank();
+    for (int r = 0; r < g.size(); ++r) { wires_.window[r] = memory_.window(r); }
+    if (by_cells) {
+      g.guarded("making a communicator", [&] { prepare_cells(); });
+    }
+    g.exchange(layout_.bytes());  // no rank fills a cell that its owner has yet to empty
+  }
+
+  ~engine() {
+    // Kernels may still be using the windows, a peer's too; each ends within its deadline.
+    current_device const device{device_};
+    (void)cudaDeviceSynchronize();
+    (void)cudaFree(wires_.turns);
+  }
+
+  [[nodiscard]] static constexpr std::size_t bytes_needed(int ranks,
+                                                          communicator_options const& options) {
+    return layout(ranks, options).bytes() + (by_cells ? sizeof(window_layout::turns) : 0);
+  }
+
+  void check() { watcher_.check(); }
+
+  /// choose(wires, go) calls go(protocol) or go(protocol, players) at most once.
+  template <class Choose>
+  void run(call_signature call, cudaStream_t stream, Choose&& choose) {
+    check();
+    int current = -1;
+    cuda_check(cudaGetDevice(&current), "asking for the current device");
+    expects(
+      current == device_,
+      [&] {
+        return std::string{name(call.kind)} + ": device " + std::to_string(current) +
+               " is current, but the communicator was made on device " + std::to_string(device_);
+      },
+      "call cudaSetDevice() as when it was made");
+    wires w = wires_;
+    w.signature = call.pack();
+    choose(w, go{*this, stream, w.signature});
+  }
+
+  template <class Choose>
+  void resume(call_signature call, cudaStream_t stream, Choose&& choose) {
+    run(call, stream, choose);
+  }
+
+ private:
+  struct go {
+    engine& self;
+    cudaStream_t stream;
+    std::uint64_t signature;
+
+    static constexpr bool pushes = by_cells;
+    [[nodiscard]] tuning const& tune() const { return self.options_.tune; }
+
+    /// Rounds of a message whose blocks are so many crews.
+    template <class Shots>
+    [[nodiscard]] std::uint64_t rounds(Shots const& shots, unsigned crews) const {
+      std::size_t const threads = crews == 1 ? block_threads : crew_threads;
+      std::size_t const round = threads * (blocks(shots, crews) - 1);
+      return (shots.packets() + round - 1) / round;
+    }
+
+    /// Whether those of one crew have an area each.
+    template <class Shots>
+    [[nodiscard]] bool fits(Shots const& shots) const {
+      return rounds(shots, 1) <= window_layout::areas;
+    }
+
+    /// Blocks that move a message, of which a round's packets, one a thread of a crew, must fit
+    /// into a lane; and the conductor. From what all ranks know alone, so that all launch the same.
+    template <class Shots>
+    [[nodiscard]] unsigned blocks(Shots const& shots, unsigned crews) const {
+      int const givers = std::max(shots.wiring().size() - 1, 1);
+      std::size_t const lane =
+        self.layout_.area_cells / static_cast<std::size_t>(givers * Shots::shots);
+      std::size_t const threads = crews == 1 ? block_threads : crew_threads;
+      std::size_t const wanted = (shots.packets() + threads - 1) / threads;
+      std::size_t const bound = crews == 1 ? tune().most_blocks : tune().stream_blocks;
+      std::size_t const most = std::min(bound, lane / threads);
+      return static_cast<unsigned>(std::max<std::size_t>(std::min(wanted, most), 1)) + 1;
+    }
+
+    /// `blocks`: 0: one a channel.
+    template <class P>
+    void operator()(P const& protocol, unsigned blocks = 0) const {
+      if (blocks == 0) { blocks = static_cast<unsigned>(self.layout_.channels); }
+      auto const limit = static_cast<std::uint64_t>(self.me_.deadline.count());
+      launch_kernel(protocol, blocks, stream, self.watcher_.watch(), limit, signature);
+    }
+  };
+
+  void prepare_cells() {
+    auto* const first = wires_.window[me_.rank] + layout_.cells_offset(0);
+    auto const bytes = layout_.asides_offset(0) - layout_.cells_offset(0);
+    cuda_check(cudaMemset(first, cells::empty_byte, bytes), "emptying the cells");
+    // In this GPU's own memory even where windows are not: every call begins with reading it.
+    auto const size = sizeof(window_layout::turns);
+    cuda_check(cudaMalloc(reinterpret_cast<void**>(&wires_.turns), size), "allocating the turns");
+    cuda_check(cudaMemset(wires_.turns, 0, size), "clearing the turns");
+    cuda_check(cudaDeviceSynchronize(), "emptying the cells");
+  }
+
+  static constexpr window_layout layout(int ranks, communicator_options const& options) {
+    expects(ranks >= 1 && ranks <= max_ranks, "a communicator has 1 to 16 ranks");
+    auto const n = static_cast<std::size_t>(ranks);
+    window_layout l{.ranks = ranks, .channels = 16, .slot_bytes = 0};
+    if (by_cells) {
+      auto const most = std::min(options.max_bytes / 4, std::size_t{2} << 20) / sizeof(cell);
+      l.channels = 4;
+      l.area_cells = std::max<std::size_t>(most, 16384) / cache_line * cache_line;
+    }
+    std::size_t const whole = options.max_bytes / n / static_cast<std::size_t>(l.channels);
+    l.slot_bytes =
+      std::clamp<std::size_t>(whole, 1024, by_cells ? 8192 : 32768) / cache_line * cache_line;
+    return l;
+  }
+
+  static int current() {
+    int device = -1;
+    cuda_check(cudaGetDevice(&device), "asking for the current device");
+    return device;
+  }
+
+  std::shared_ptr<world> home_;
+  member me_;
+  communicator_options options_;
+  window_layout layout_;
+  int device_ = current();
+  typename Transport::template memory<Cuda> memory_;
+  device_watcher watcher_;
+  wires wires_{};
+};
+
+}  // namespace tpx::detail

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/check.cuh>
+#include <tpx/cuda/space.cuh>
+
+#include <atomic>
+
+namespace tpx::detail {
+
+/// Makes a device current for a while.
+class current_device {
+ public:
+  explicit current_device(int device) {
+    (void)cudaGetDevice(&before_);
+    (void)cudaSetDevice(device);
+  }
+  current_device(current_device&&) = delete;
+  ~current_device() { (void)cudaSetDevice(before_); }
+
+ private:
+  int before_ = 0;
+};
+
+/// Loads a kernel into the current device's context, once. A first launch would load it too, but
+/// may then need the device to itself, which a kernel that waits for a peer keeps busy.
+template <class P>
+void load_kernel() {
+  static std::atomic<std::uint64_t> loaded{0};
+  int device = 0;
+  cuda_check(cudaGetDevice(&device), "asking for the current device");
+  auto const bit = std::uint64_t{1} << (device & 63);
+  if ((loaded.load(std::memory_order_acquire) & bit) != 0) { return; }
+  cudaFuncAttributes attributes{};
+  cuda_check(cudaFuncGetAttributes(&attributes, run<P>), "loading a collective's kernel");
+  loaded.fetch_or(bit, std::memory_order_acq_rel);
+}
+
+/// Launches a protocol's kernel. It may begin while the kernel before it in the stream ends.
+template <class P>
+void launch_kernel(P const& protocol, unsigned blocks, cudaStream_t stream, device_watch* watch,
+                   std::uint64_t limit_ns, std::uint64_t signature) {
+  static_assert(tpx::protocol<P, cuda_block>);
+  load_kernel<P>();
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3{blocks};
+  config.blockDim = dim3{threads_of<P>};
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  cuda_check(cudaLaunchKernelEx(&config, run<P>, protocol, watch, limit_ns, signature),
+             "launching a collective's kernel");
+}
+
+}  // namespace tpx::detail

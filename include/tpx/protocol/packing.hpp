@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/op.hpp>
+#include <tpx/runtime/cell.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tpx {
+
+/// Elements of T in a packet.
+template <element T>
+inline constexpr unsigned per_packet = 16 / sizeof(T);
+
+/// Packets for n elements of T.
+template <element T>
+[[nodiscard]] TPX_HD constexpr std::size_t packets_of(std::size_t n) {
+  return (n + per_packet<T> - 1) / per_packet<T>;
+}
+
+namespace detail {
+
+/// Element `j` of a packet, by shifts where its size is a word's or less, so that it stays in
+/// registers.
+template <class T>
+[[nodiscard]] TPX_HD inline T get(packet const& p, unsigned j) {
+  if constexpr (sizeof(T) == 1) {
+    return __builtin_bit_cast(T, static_cast<std::uint8_t>(p.word[j / 4] >> 8 * (j % 4)));
+  } else if constexpr (sizeof(T) == 2) {
+    return __builtin_bit_cast(T, static_cast<std::uint16_t>(p.word[j / 2] >> 16 * (j % 2)));
+  } else if constexpr (sizeof(T) == 4) {
+    return __builtin_bit_cast(T, p.word[j]);
+  } else {
+    struct raw {
+      char bytes[sizeof(T)];
+    } r;
+    __builtin_memcpy(&r, reinterpret_cast<char const*>(&p) + j * sizeof(T), sizeof(T));
+    return __builtin_bit_cast(T, r);
+  }
+}
+
+/// Sets element `j` of a packet that is zero there.
+template <class T>
+TPX_HD inline void put(packet& p, unsigned j, T v) {
+  if constexpr (sizeof(T) == 1 || sizeof(T) == 2) {
+    std::conditional_t<sizeof(T) == 1, std::uint8_t, std::uint16_t> bits;
+    __builtin_memcpy(&bits, &v, sizeof(T));
+    constexpr unsigned many = 4 / sizeof(T);
+    p.word[j / many] |= std::uint32_t{bits} << 8 * sizeof(T) * (j % many);
+  } else {
+    __builtin_memcpy(reinterpret_cast<char*>(&p) + j * sizeof(T), &v, sizeof(T));
+  }
+}
+
+[[nodiscard]] TPX_HD inline bool aligned(void const* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % sizeof(packet) == 0;
+}
+
+/// Element by element. Out of line, as is all that is rare: a kernel begins with its code uncached.
+template <element T>
+[[nodiscard, gnu::noinline]] TPX_HD packet read_elements(T const* from, std::size_t count) {
+  packet p{};
+  TPX_UNROLL
+  for (unsigned j = 0; j < per_packet<T>; ++j) {
+    if (j < count) { put(p, j, from[j]); }
+  }
+  return p;
+}
+template <element T>
+[[gnu::noinline]] TPX_HD void write_elements(T* to, std::size_t count, packet p) {
+  TPX_UNROLL
+  for (unsigned j = 0; j < per_packet<T>; ++j) {
+    if (j < count) { to[j] = get<T>(p, j); }
+  }
+}
+
+}  // namespace detail
+
+/// Packet `k` of the n elements at `from`, which may lie at any address; its bytes past the end are
+/// 0. One access of 16 bytes where the address allows it, else one an element.
+template <element T>
+[[nodiscard]] TPX_HD inline packet read_packet(T const* from, std::size_t n, std::size_t k) {
+  constexpr unsigned many = per_packet<T>;
+  std::size_t const at = k * many;
+  if (sizeof(T) * many == 16 && at + many <= n && detail::aligned(from)) {
+    return *reinterpret_cast<packet const*>(from + at);
+  }
+  return detail::read_elements(from + at, at < n ? n - at : 0);
+}
+
+/// The reverse of read_packet().
+template <element T>
+TPX_HD inline void write_packet(T* to, std::size_t n, std::size_t k, packet const& p) {
+  constexpr unsigned many = per_packet<T>;
+  std::size_t const at = k * many;
+  if (sizeof(T) * many == 16 && at + many <= n && detail::aligned(to)) {
+    *reinterpret_cast<packet*>(to + at) = p;
+    return;
+  }
+  detail::write_elements(to + at, at < n ? n - at : 0, p);
+}
+
+/// By value, so that both stay in registers.
+[[nodiscard]] TPX_HD inline packet choose(bool first, packet a, packet b) {
+  return {{first ? a.word[0] : b.word[0], first ? a.word[1] : b.word[1],
+           first ? a.word[2] : b.word[2], first ? a.word[3] : b.word[3]}};
+}
+
+/// A packet's elements in the type that they are added in.
+template <element T>
+struct widened {
+  accumulate_t<T> value[per_packet<T>];
+
+  TPX_HD explicit widened(packet const& p) {
+    TPX_UNROLL
+    for (unsigned j = 0; j < per_packet<T>; ++j) { value[j] = element_of(p, j); }
+  }
+
+  template <class Op>
+  TPX_HD void fold(packet const& p, Op const& op) {
+    TPX_UNROLL
+    for (unsigned j = 0; j < per_packet<T>; ++j) { value[j] = op(value[j], element_of(p, j)); }
+  }
+
+  /// Applied to the element at index first + j, then rounded to T.
+  template <class Epilogue>
+  [[nodiscard]] TPX_HD packet finished(Epilogue const& epilogue, std::size_t first,
+                                       std::size_t n) const {
+    packet p{};
+    TPX_UNROLL
+    for (unsigned j = 0; j < per_packet<T>; ++j) {
+      if (first + j < n) { detail::put(p, j, static_cast<T>(epilogue(value[j], first + j))); }
+    }
+    return p;
+  }
+
+ private:
+  [[nodiscard]] static TPX_HD accumulate_t<T> element_of(packet const& p, unsigned j) {
+    return static_cast<accumulate_t<T>>(detail::get<T>(p, j));
+  }
+};
+
+}  // namespace tpx

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/number.hpp>
+#include <tpx/protocol/turn.hpp>
+#include <tpx/runtime/cell.hpp>
+
+namespace tpx {
+
+/// What changes hands in one round of a turn.
+///
+/// Happens-before, within a turn (its first rounds: protocol/turn.hpp). A thread gives its first
+/// shot of round r after it, or the crew beside it, has taken those of round r-2 and seen their
+/// cells empty again. So a packet of round r-2 from thread t of B says that B's cells of rounds up
+/// to r-4 are empty, for good; and thread t of A, which gives round r only after that packet was
+/// taken, fills the same ones. A second shot of round r is given once the first ones of round r are
+/// taken, from everybody, which says the same. A taken packet is whole because a cell changes hands
+/// whole.
+template <thread_group Group>
+class pushing {
+ public:
+  /// `lane`: the most packets that one rank gives to one other in a round.
+  TPX_HD pushing(turn<Group> const& t, wires const& w, std::uint64_t round, std::size_t lane)
+      : t_{t}, w_{w}, area_{t.area(round)}, lane_{static_cast<std::uint32_t>(lane)} {}
+
+  /// Hands packet `k` of the round to rank `to`.
+  TPX_HD void give(int to, std::size_t k, packet p) const {
+    auto const at = place(rank(), to, k);
+    if (p.word[3] == cells::nothing || p.word[3] == cells::masked) {
+      p.word[3] = mask(aside(to, at), p.word[3]);
+    }
+    cells::store(cell_at(to, at), p);
+    t_.group().ring(to);
+  }
+
+  /// Waits for packet `k` of each of `from`, all of whom are below Peers. False: the wait was
+  /// ended.
+  template <int Peers>
+  [[nodiscard]] TPX_HD bool take(rank_set from, std::size_t k, packet (&got)[Peers]) const {
+    for (unsigned polls = 0;; ++polls) {
+      int late = -1;
+      TPX_UNROLL
+      for (int r = 0; r < Peers; ++r) {
+        if ((from >> r & 1u) != 0) { got[r] = cells::load(cell_at(rank(), place(r, rank(), k))); }
+      }
+      TPX_UNROLL
+      for (int r = 0; r < Peers; ++r) {
+        if ((from >> r & 1u) != 0 && got[r].word[3] == cells::nothing) { late = r; }
+      }
+      if (late < 0) { break; }
+      constexpr std::uint64_t empty = std::uint64_t{cells::nothing} << 32;
+      if (!t_.group().pause(polls, cell_at(rank(), place(late, rank(), k)).upper,
+                            goal{std::uint64_t{1} << 32, empty}, late)) {
+        return false;
+      }
+    }
+    bool whole = true;
+    TPX_UNROLL
+    for (int r = 0; r < Peers; ++r) {
+      if ((from >> r & 1u) != 0 && got[r].word[3] == cells::masked) {
+        auto const at = place(r, rank(), k);
+        auto const word = unmask(t_.group(), r, aside(rank(), at), cell_at(rank(), at));
+        whole = whole && word != 0;
+        got[r].word[3] = word;
+      }
+    }
+    return whole;
+  }
+
+  /// Empties the cells that packet `k` of each of `from` lay in.
+  template <int Peers>
+  TPX_HD void clear(rank_set from, std::size_t k) const {
+    TPX_UNROLL
+    for (int r = 0; r < Peers; ++r) {
+      if ((from >> r & 1u) != 0) { cells::clear(cell_at(rank(), place(r, rank(), k))); }
+    }
+  }
+
+  /// Waits until those cells are empty for whoever looks (false: the wait was ended): what this
+  /// thread stores from now on is seen after that. On a GPU a load of system scope asks the memory
+  /// itself, where it comes after the store before it; a fence would do too, but wait for every
+  /// store of its multiprocessor.
+  template <int Peers>
+  [[nodiscard]] TPX_HD bool see_clear(rank_set from, std::size_t k) const {
+    for (unsigned polls = 0;; ++polls) {
+      bool full = false;
+      TPX_UNROLL
+      for (int r = 0; r < Peers; ++r) {
+        if ((from >> r & 1u) != 0) {
+          full |= cells::load(cell_at(rank(), place(r, rank(), k))).word[3] != cells::nothing;
+        }
+      }
+      if (!full) { return true; }
+      if (!t_.group().pause(polls, cell_at(rank(), 0).upper, goal{0}, rank())) { return false; }
+    }
+  }
+
+ private:
+  [[nodiscard]] TPX_HD int rank() const { return w_.rank; }
+
+  /// The cell of packet `k` from one rank to another, in the round's area of the latter.
+  [[nodiscard]] TPX_HD std::uint32_t place(int from, int to, std::size_t k) const {
+    auto const lane = static_cast<std::uint32_t>(from > to ? from - 1 : from);
+    return lane * lane_ + static_cast<std::uint32_t>(k);
+  }
+  [[nodiscard]] TPX_HD cell& cell_at(int owner, std::uint32_t at) const {
+    auto const offset = w_.at.cells + area_ * w_.at.area + at * 16;
+    return *reinterpret_cast<cell*>(w_.window[owner] + offset);
+  }
+  [[nodiscard]] TPX_HD unsigned char& aside(int owner, std::uint32_t at) const {
+    auto const offset = w_.at.asides + area_ * (w_.at.area / 16) + at;
+    return *reinterpret_cast<unsigned char*>(w_.window[owner] + offset);
+  }
+
+  using byte_ref = cuda::atomic_ref<unsigned char, cuda::thread_scope_system>;
+
+  /// Says aside which word it was; what to store in its place.
+  [[gnu::noinline]] static TPX_HD std::uint32_t mask(unsigned char& aside, std::uint32_t word) {
+    byte_ref{aside}.store(word == cells::nothing ? 1 : 2, cuda::memory_order_relaxed);
+    return cells::masked;
+  }
+
+  /// The data's last word; 0 if the wait for it was ended.
+  [[nodiscard, gnu::noinline]] static TPX_HD std::uint32_t unmask(Group const& group, int from,
+                                                                  unsigned char& aside, cell& c) {
+    byte_ref const said{aside};
+    unsigned char which = 0;
+    // On a CPU the cell's acquire has made it visible; on a GPU it may still be on its way.
+    for (unsigned polls = 0; (which = said.load(cuda::memory_order_relaxed)) == 0; ++polls) {
+      if (!group.pause(polls, c.upper, goal{~0ull}, from)) { return 0; }
+    }
+    said.store(0, cuda::memory_order_relaxed);
+    return which == 1 ? cells::nothing : cells::masked;
+  }
+
+  turn<Group> const& t_;
+  wires const& w_;
+  std::uint32_t area_;
+  std::uint32_t lane_;
+};
+
+}  // namespace tpx

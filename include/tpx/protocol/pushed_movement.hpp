@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/protocol/reducing.hpp>
+#include <tpx/protocol/shots.hpp>
+
+namespace tpx {
+
+/// Every rank gives its values to some ranks and takes those of some: all-gather, broadcast and
+/// gather, of equal parts that lie without gaps. Peers: there are at most so many ranks.
+template <class T, int Peers>
+struct pushed_copy {
+  wires w;
+  T const* in;  // (n), if anybody is given it
+  T* out;       // rank r's values at out + r * stride
+  std::size_t n;
+  std::size_t stride;  // elements; 0: all come from one rank
+  rank_set to;
+  rank_set from;
+  bool keeps;  // whether `in` is copied to its own place in `out` too
+
+  static constexpr int shots = 1;
+  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
+
+  /// So many of the elements from the first-th on.
+  [[nodiscard]] pushed_copy part(std::size_t first, std::size_t count) const {
+    pushed_copy p = *this;
+    p.in += to != 0 || keeps ? first : 0;
+    p.out += from != 0 || keeps ? first : 0;
+    p.n = count;
+    return p;
+  }
+
+  [[nodiscard]] TPX_HD wires const& wiring() const { return w; }
+  [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(n); }
+
+  [[nodiscard]] TPX_HD packet ready(deal const& cut) const {
+    return cut.has(0) && (to != 0 || keeps) ? read_packet(in, n, cut.packet(0)) : packet{};
+  }
+
+  template <class Group>
+  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
+                   packet const* first) const {
+    if (to == 0) { return; }
+    pushing<Group> const lanes{t, w, round, cut.threads};
+    packet const own =
+      round == 0 && first != nullptr ? *first : read_packet(in, n, cut.packet(round));
+    TPX_UNROLL
+    for (int d = 1; d < Peers; ++d) {
+      int const r = next_rank(w, d);
+      if (r >= 0 && (to >> r & 1u) != 0) { lanes.give(r, cut.me, own); }
+    }
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
+    std::size_t const k = cut.packet(round);
+    packet got[Peers] = {};
+    if (!pushing<Group>{t, w, round, cut.threads}.take(from, cut.me, got)) { return false; }
+    TPX_UNROLL
+    for (int r = 0; r < Peers; ++r) {
+      if ((from >> r & 1u) != 0) {
+        write_packet(out + static_cast<std::size_t>(r) * stride, n, k, got[r]);
+      }
+    }
+    if (keeps) {
+      write_packet(out + static_cast<std::size_t>(w.rank) * stride, n, k, read_packet(in, n, k));
+    }
+    return true;
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool collect(turn<Group> const&, deal const&, std::uint64_t) const {
+    return true;
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
+                                  bool see) const {
+    pushing<Group> const lanes{t, w, round, cut.threads};
+    lanes.template clear<Peers>(from, cut.me);
+    return !see || lanes.template see_clear<Peers>(from, cut.me);
+  }
+};
+
+/// Every rank gives each other its part and folds everybody's for its own, in rank order.
+template <class T, class Op, class Epilogue, int Peers>
+struct pushed_reduce_scatter {
+  reducing<T, Op, Epilogue> job;  // in: (ranks, n), out: (n)
+
+  static constexpr int shots = 1;
+  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
+
+  [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
+  [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }
+  [[nodiscard]] TPX_HD packet ready(deal const&) const { return {}; }
+
+  template <class Group>
+  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
+                   packet const*) const {
+    pushing<Group> const lanes{t, job.w, round, cut.threads};
+    TPX_UNROLL
+    for (int d = 1; d < Peers; ++d) {
+      if (int const to = next_rank(job.w, d); to >= 0) {
+        lanes.give(to, cut.me, read_packet(part(to), job.n, cut.packet(round)));
+      }
+    }
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
+    std::size_t const k = cut.packet(round);
+    packet const own = read_packet(part(job.w.rank), job.n, k);
+    packet got[Peers] = {};
+    if (!pushing<Group>{t, job.w, round, cut.threads}.take(t.others(), cut.me, got)) {
+      return false;
+    }
+    write_packet(job.out, job.n, k, job.folded(own, got, k));
+    return true;
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool collect(turn<Group> const&, deal const&, std::uint64_t) const {
+    return true;
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
+                                  bool see) const {
+    pushing<Group> const lanes{t, job.w, round, cut.threads};
+    lanes.template clear<Peers>(t.others(), cut.me);
+    return !see || lanes.template see_clear<Peers>(t.others(), cut.me);
+  }
+
+ private:
+  [[nodiscard]] TPX_HD T const* part(int rank) const {
+    return job.in + static_cast<std::size_t>(rank) * job.n;
+  }
+};
+
+}  // namespace tpx
