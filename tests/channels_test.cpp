@@ -563,17 +563,14 @@ class open_world final : public tpx::world {
   explicit open_world(int size) : inner_{size} {}
   tpx::control_block& control() override { return inner_.control(); }
   bool processes() const override { return false; }
-  void offer(tpx::member const& me, std::shared_ptr<tpx::shared_memory> const& memory) override {
+  void offer(tpx::member const& me, std::shared_ptr<void> const& memory, int fd) override {
     {
       std::lock_guard const lock{mutex_};
-      offered_.push_back(memory);
+      offered_.push_back(std::static_pointer_cast<tpx::shared_memory>(memory));
     }
-    inner_.offer(me, memory);
+    inner_.offer(me, memory, fd);
   }
-  std::shared_ptr<tpx::shared_memory> take(tpx::member const& me, int root,
-                                           std::size_t bytes) override {
-    return inner_.take(me, root, bytes);
-  }
+  tpx::handed take(tpx::member const& me, int from) override { return inner_.take(me, from); }
   /// The memory that was shared i-th.
   std::span<std::uint64_t> memory(std::size_t i) {
     std::lock_guard const lock{mutex_};

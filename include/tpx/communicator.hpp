@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <concepts>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 namespace tpx {
@@ -22,7 +23,8 @@ namespace tpx {
 /// How collectives on a GPU are carried out. The defaults are what was fastest on H200s
 /// (docs/performance.md); every rank must pass the same.
 struct tuning {
-  /// An all-reduce of up to this many bytes is one-shot; 0: 4 MiB / n^2, all of them for 2 ranks.
+  /// An all-reduce of up to this many bytes is one-shot; 0: 4 MiB / n^2 over PeerDirect, 256 KiB /
+  /// n^2 over HostPinned, all of them for 2 ranks.
   std::size_t one_shot_bytes = 0;
   /// The most blocks that move data: of a message that the windows hold, and of a longer one.
   unsigned most_blocks = 512;
@@ -60,6 +62,16 @@ inline constexpr bool complete = requires {
   sizeof(Space);
 };
 
+/// What a protocol calls itself to people.
+template <class P>
+inline constexpr std::string_view algorithm_of = [] {
+  if constexpr (requires { P::name; }) {
+    return std::string_view{P::name};
+  } else {
+    return std::string_view{"queues"};
+  }
+}();
+
 /// Carries out the calls of a communicator on a space. That of Cuda is in <tpx/cuda.cuh>.
 template <class Transport, class Topology, class Space>
 class engine;
@@ -87,26 +99,31 @@ class engine<Transport, Topology, Cpu> {
 
   void check() const { me_.check(); }
 
+  /// What algorithm it was.
   template <class Choose>
-  void run(call_signature call, no_stream, Choose&& choose) {
+  std::string_view run(call_signature call, std::size_t, no_stream, Choose&& choose) {
     waiter_.begin(call);
     wires_.signature = waiter_.signature();
-    resume(call, {}, choose);
+    return resume(call, {}, choose);
   }
 
   /// The rest of a call that has begun.
   template <class Choose>
-  void resume(call_signature, no_stream, Choose&& choose) {
-    choose(std::as_const(wires_), go{waiter_});
+  std::string_view resume(call_signature, no_stream, Choose&& choose) {
+    std::string_view algorithm = "none";
+    choose(std::as_const(wires_), go{waiter_, algorithm});
     waiter_.end();
+    return algorithm;
   }
 
  private:
   struct go {
     host_waiter& waiter;
+    std::string_view& algorithm;
     static constexpr bool pushes = false;
     template <class P>
     void operator()(P const& protocol) const {
+      algorithm = algorithm_of<P>;
       protocol(host_thread{&waiter});
     }
   };
@@ -174,6 +191,7 @@ class communicator {
     std::uint64_t calls = 0;
     std::uint64_t bytes = 0;  // of this rank's data
     std::uint64_t ns = 0;     // from call to return: on Cpu waiting included, on Cuda not
+    std::string_view algorithm = "none";  // of the latest call
   };
   [[nodiscard]] statistics const& stats() const noexcept { return stats_; }
 
@@ -189,7 +207,7 @@ class communicator {
       !staged_, [&] { return std::string{name(call.kind)} + ": a split_barrier is still open"; },
       "wait() for it before the next call");
     auto const begun = detail::now_ns();
-    engine_.run(call, stream, choose);
+    stats_.algorithm = engine_.run(call, bytes, stream, choose);
     ++stats_.calls;
     stats_.bytes += bytes;
     stats_.ns += detail::now_ns() - begun;

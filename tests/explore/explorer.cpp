@@ -3,11 +3,16 @@
 #include "explorer.hpp"
 
 #include "fiber.hpp"
+#include "stepping_atomic.hpp"
 
 #include <array>
 #include <utility>
+#include <vector>
 
 namespace explore {
+
+bool stepping = false;
+
 namespace {
 
 scheduler* running = nullptr;  // whose fibers begin
@@ -22,6 +27,18 @@ void fill(std::byte* at, std::size_t bytes, unsigned char with) {
   for (std::size_t i = 0; i < bytes / 8; ++i) { words[i] = with * 0x0101010101010101u; }
 }
 
+bool is_lower(void const* at) {
+  return reinterpret_cast<std::uintptr_t>(at) % sizeof(tpx::cell) == 0;
+}
+
+bool full(std::uint64_t upper) {
+  return upper >> 32 != tpx::cells::nothing;
+}
+
+struct run_ended {};  // thrown out of loops over loads once a run has failed
+
+constexpr std::uint64_t any_change = ~std::uint64_t{0};  // what a mere poll waits for
+
 }  // namespace
 
 struct scheduler::fiber {
@@ -33,10 +50,26 @@ struct scheduler::fiber {
   waiting on = waiting::nothing;
   bool done = true;
   std::uint64_t* flag = nullptr;
-  std::uint64_t value = 0;
+  tpx::goal wanted{0};
   int peer = 0;
-  std::uint64_t round = 0;  // of the team
+  std::uint64_t stores = 0;  // carried out when it began to wait
+  std::uint64_t round = 0;   // of the team
   std::int64_t priority = 0;
+  std::uint64_t lower = 0;  // of the cell that it stores
+};
+
+struct scheduler::late_store {
+  std::byte* at;
+  std::size_t bytes;  // 1, 8, or a cell's
+  std::uint64_t lower;
+  std::uint64_t upper;
+  int fiber;
+  std::uint64_t due;  // the step at which it is seen at last
+
+  [[nodiscard]] bool touches(void const* address) const {
+    auto const mine = reinterpret_cast<std::uintptr_t>(at);
+    return reinterpret_cast<std::uintptr_t>(address) - mine < bytes;
+  }
 };
 
 struct scheduler::state {
@@ -46,6 +79,8 @@ struct scheduler::state {
   int live = 0;
   int current = 0;
   bool stopped = false;
+  std::uint64_t stores = 0;
+  std::vector<late_store> late;  // in the order of the program, for each fiber
 
   setting where{};
   strategy how = strategy::uniform;
@@ -81,14 +116,15 @@ bool explorer_thread::stopped() const {
   return owner_->s_->stopped;
 }
 
-bool explorer_thread::pause(unsigned, std::uint64_t& flag, std::uint64_t value, int peer) const {
+bool explorer_thread::pause(unsigned, std::uint64_t& flag, tpx::goal wanted, int peer) const {
   auto& s = *owner_->s_;
   if (s.stopped) { return false; }
   auto& f = *s.fibers[static_cast<std::size_t>(fiber_)];
   f.on = scheduler::fiber::waiting::flag;
   f.flag = &flag;
-  f.value = value;
+  f.wanted = wanted;
   f.peer = peer;
+  f.stores = s.stores;
   owner_->step();
   f.on = scheduler::fiber::waiting::nothing;
   return !s.stopped;
@@ -97,6 +133,10 @@ bool explorer_thread::pause(unsigned, std::uint64_t& flag, std::uint64_t value, 
 void explorer_thread::ring(int peer) const {
   owner_->freed(*this, peer);
   owner_->step();
+}
+
+void explorer_thread::settle() const {
+  owner_->settle_of(fiber_, nullptr);
 }
 
 void explorer_thread::mismatch(int peer, std::uint64_t signature) const {
@@ -125,11 +165,10 @@ outcome scheduler::run(setting const& where, strategy how, std::uint64_t seed, e
   s.count = layout.ranks * layout.channels * static_cast<int>(where.threads);
   if (s.count > most || layout.channels > 4) { return {verdict::endless, "too many threads"}; }
 
-  auto const slots = layout.slot_offset(0, 0, 0);
-  for (int r = 0; r < layout.ranks; ++r) {
-    fill(where.windows[r], slots, 0);
-    fill(where.windows[r] + slots, layout.bytes() - slots, poison);
-  }
+  clear_windows();
+  s.stores = 0;
+  s.late.clear();
+  stepping = where.seen != memory::coarse;
   running = this;
   for (int i = 0; i < s.count; ++i) { start_fiber(i); }
   if (how == strategy::pct) {
@@ -151,7 +190,25 @@ outcome scheduler::run(setting const& where, strategy how, std::uint64_t seed, e
   s.main.switch_to(s.fibers[static_cast<std::size_t>(s.current)]->own);
   if (__tsan_acquire != nullptr) { __tsan_acquire(&s.live); }
   running = nullptr;
+  stepping = false;
   return std::move(s.result);
+}
+
+void scheduler::clear_windows() {
+  auto const& layout = s_->where.layout;
+  auto const slots = layout.slot_offset(0, 0, 0);
+  auto const end = layout.slot_offset(layout.channels, 0, 0);
+  auto const cells = layout.cells_offset(0);
+  auto const asides = layout.asides_offset(0);
+  for (int r = 0; r < layout.ranks; ++r) {
+    auto* const window = s_->where.windows[r];
+    fill(window, slots, 0);
+    fill(window + slots, end - slots, poison);
+    if (layout.area_cells == 0) { continue; }
+    fill(window + end, cells - end, 0);
+    fill(window + cells, asides - cells, tpx::cells::empty_byte);
+    fill(window + asides, layout.bytes() - asides, 0);
+  }
 }
 
 void scheduler::start_fiber(int index) {
@@ -178,7 +235,9 @@ void scheduler::fiber_main() {
     auto& s = *running->s_;
     auto& f = *s.fibers[static_cast<std::size_t>(s.current)];
     if (__tsan_acquire != nullptr) { __tsan_acquire(&s.live); }
-    s.body(s.argument, f.me);
+    try {
+      s.body(s.argument, f.me);
+    } catch (run_ended const&) {}
     if (__tsan_release != nullptr) { __tsan_release(&s.live); }
     f.done = true;
     running->leave();
@@ -209,6 +268,7 @@ void scheduler::step() {
       }
     }
   }
+  settle_due();
   go_to(choose());
 }
 
@@ -226,7 +286,8 @@ bool scheduler::can_run(fiber const& f) const {
   if (s_->stopped) { return true; }
   switch (f.on) {
     case fiber::waiting::flag:
-      return value_of(*f.flag) >= f.value;
+      if (f.wanted.value == any_change) { return f.stores != s_->stores; }
+      return f.wanted.reached(value_of(*f.flag));
     case fiber::waiting::team:
       return s_->teams[static_cast<std::size_t>(f.me.fiber_) / s_->where.threads].round > f.round;
     default:
@@ -241,6 +302,10 @@ int scheduler::choose() {
     std::size_t n = 0;
     for (int i = 0; i < s.count; ++i) {
       if (can_run(*s.fibers[static_cast<std::size_t>(i)])) { ready[n++] = i; }
+    }
+    if (n == 0 && !s.late.empty() && !s.stopped) {
+      settle(s.random.below(s.late.size()));
+      continue;
     }
     if (n == 0) {
       fail(verdict::deadlock, "deadlock: " + who_waits());
@@ -281,6 +346,118 @@ bool scheduler::meet(explorer_thread const& me, bool ok) {
   }
   step();
   return ok && !s.stopped;
+}
+
+void before_load(void const* at, std::size_t bytes) {
+  auto const& s = *running->s_;
+  if (s.where.seen == memory::device && bytes == 8 && is_lower(at)) { return; }  // with its upper
+  running->step();
+  if (s.stopped) { throw run_ended{}; }
+  running->settle_of(s.current, at);
+}
+
+bool take_store(void* at, std::size_t bytes, std::uint64_t value, bool release) {
+  auto& s = *running->s_;
+  bool const device = s.where.seen == memory::device;
+  bool const sanitized = __tsan_acquire != nullptr;
+  auto& f = *s.fibers[static_cast<std::size_t>(s.current)];
+  auto* const first = static_cast<std::byte*>(at);
+  bool const lower = device && bytes == 8 && is_lower(at);
+  bool const upper = device && bytes == 8 && !lower;
+  // The two stores of a cell are one: at the upper's, or as both come if they must not be taken.
+  if (sanitized ? !upper : !lower) { running->step(); }
+  if (sanitized) {
+    ++s.stores;
+    return false;
+  }
+  if (lower) {
+    f.lower = value;
+    return true;
+  }
+  scheduler::late_store store{first, bytes, value, 0, s.current, 0};
+  if (upper) { store = {first - 8, 16, f.lower, value, s.current, 0}; }
+  bool const orders = release && !device;
+  running->settle_of(s.current, orders ? nullptr : at);
+  auto const delay = orders || s.stopped ? 0 : running->draw_delay();
+  if (delay == 0) {
+    running->carry_out(store);
+  } else {
+    store.due = delay == any_change ? delay : s.result.steps + delay;
+    s.late.push_back(store);
+  }
+  return true;
+}
+
+/// In steps: none, a few, many, or until nobody can go on without it.
+std::uint64_t scheduler::draw_delay() {
+  auto& random = s_->random;
+  switch (random.below(8)) {
+    case 0:
+      return any_change;
+    case 1:
+      return 1 + random.below(256);
+    case 2:
+    case 3:
+      return 1 + random.below(16);
+    default:
+      return 0;
+  }
+}
+
+void scheduler::carry_out(late_store const& store) {
+  auto& s = *s_;
+  ++s.stores;
+  if (store.bytes == 1) {
+    *reinterpret_cast<unsigned char volatile*>(store.at) = static_cast<unsigned char>(store.lower);
+    return;
+  }
+  auto volatile* const words = reinterpret_cast<std::uint64_t volatile*>(store.at);
+  auto const& layout = s.where.layout;
+  bool const whole = store.bytes == sizeof(tpx::cell);
+  auto const upper = whole ? store.upper : store.lower;
+  for (int r = 0; r < layout.ranks && (whole || !is_lower(store.at)); ++r) {
+    auto const* const cells = s.where.windows[r] + layout.cells_offset(0);
+    bool const inside =
+      store.at >= cells && store.at < s.where.windows[r] + layout.asides_offset(0);
+    if (inside && full(upper) && full(words[whole ? 1 : 0])) {
+      auto const place = static_cast<std::size_t>(store.at - cells) / sizeof(tpx::cell);
+      fail(verdict::wrong, "a full cell was filled: " + std::to_string(place % layout.area_cells) +
+                             " of area " + std::to_string(place / layout.area_cells) + " of rank " +
+                             std::to_string(r));
+    }
+  }
+  words[0] = store.lower;
+  if (whole) { words[1] = store.upper; }
+}
+
+void scheduler::settle(std::size_t index) {
+  auto& late = s_->late;
+  auto const store = late[index];
+  late.erase(late.begin() + static_cast<std::ptrdiff_t>(index));
+  carry_out(store);
+}
+
+void scheduler::settle_due() {
+  auto const& late = s_->late;
+  for (std::size_t i = 0; i < late.size();) {
+    if (late[i].due <= s_->result.steps) {
+      settle(i);
+    } else {
+      ++i;
+    }
+  }
+}
+
+/// Carries out a fiber's stores to an address, or all.
+void scheduler::settle_of(int whose, void const* at) {
+  auto const& late = s_->late;
+  for (std::size_t i = 0; i < late.size();) {
+    if (late[i].fiber == whose && (at == nullptr || late[i].touches(at))) {
+      settle(i);
+    } else {
+      ++i;
+    }
+  }
 }
 
 void scheduler::poison_slot(int owner, int channel, int peer, std::uint64_t message) {
@@ -325,33 +502,38 @@ void scheduler::fail(verdict kind, std::string what) {
 }
 
 std::string scheduler::who_waits() const {
-  std::string all;
+  std::string others;
+  std::string own;  // said only if nobody waits for another rank
   for (int i = 0; i < s_->count; ++i) {
     auto const& f = *s_->fibers[static_cast<std::size_t>(i)];
     if (f.done) { continue; }
+    bool const alone = f.on == fiber::waiting::team || f.peer == f.me.rank();
+    auto& all = alone ? own : others;
     all += (all.empty() ? "rank " : "; rank ") + std::to_string(f.me.rank());
     if (s_->where.threads > 1) { all += " thread " + std::to_string(f.me.thread_rank()); }
     if (f.me.channels() > 1) { all += " channel " + std::to_string(f.me.channel()); }
-    all += f.on == fiber::waiting::team
-             ? std::string{" waits for its own threads"}
-             : " waits for rank " + std::to_string(f.peer) + " to raise " + name_of(f.flag) +
-                 " from " + std::to_string(*f.flag) + " to " + std::to_string(f.value);
+    all += alone ? " waits for its own threads" : " waits for " + wish_of(f);
   }
-  return all;
+  return others.empty() ? own : others;
 }
 
-std::string scheduler::name_of(std::uint64_t const* flag) const {
+std::string scheduler::wish_of(fiber const& f) const {
   static constexpr char const* names[] = {"sent", "freed", "sent_all", "freed_all", "arrived"};
   auto const& layout = s_->where.layout;
-  for (int r = 0; r < layout.ranks; ++r) {
-    auto const* const line =
-      reinterpret_cast<tpx::window_layout::line const*>(s_->where.windows[r]);
-    auto const n = reinterpret_cast<tpx::window_layout::line const*>(flag) - line;
-    if (n >= 0 && n < layout.channels * tpx::window_layout::kinds * layout.ranks) {
-      return std::string{"its `"} + names[n / layout.ranks % tpx::window_layout::kinds] + "`";
-    }
+  auto const to = std::to_string(f.wanted.value);
+  auto const at = static_cast<std::size_t>(reinterpret_cast<std::byte const*>(f.flag) -
+                                           s_->where.windows[f.me.rank()]);
+  auto const peer = "rank " + std::to_string(f.peer);
+  if (at >= layout.slot_offset(0, 0, 0)) {
+    if (at < layout.turns_offset()) { return peer + " to begin turn " + to; }
+    auto const place = (at - layout.cells_offset(0)) / sizeof(tpx::cell);
+    return peer + (f.wanted.value == any_change ? " to say what it masked in" : " to fill") +
+           " cell " + std::to_string(place % layout.area_cells) + " of area " +
+           std::to_string(place / layout.area_cells);
   }
-  return "a flag";
+  auto const line = static_cast<int>(at / sizeof(tpx::window_layout::line));
+  return peer + " to raise its `" + names[line / layout.ranks % tpx::window_layout::kinds] +
+         "` from " + std::to_string(value_of(*f.flag)) + " to " + to;
 }
 
 }  // namespace explore

@@ -16,7 +16,8 @@ namespace explore {
 class scheduler;
 
 /// A thread group whose every call is a point where another rank may go on. The shipped loops over
-/// tiles and over peers ask for `size()` between two turns, so they may be left there too.
+/// tiles and over peers ask for `size()` between two turns, so they may be left there too. Atomic
+/// accesses are such points as well if the run's `memory` says so.
 class explorer_thread {
  public:
   static constexpr unsigned tile = 4;
@@ -26,11 +27,13 @@ class explorer_thread {
   [[nodiscard]] unsigned channel() const { return channel_; }
   [[nodiscard]] unsigned channels() const { return channels_; }
   [[nodiscard]] bool all(bool ok) const;
-  [[nodiscard]] bool pause(unsigned polls, std::uint64_t& flag, std::uint64_t value,
-                           int peer) const;
+  [[nodiscard]] bool pause(unsigned polls, std::uint64_t& flag, tpx::goal wanted, int peer) const;
   void sync() const;
   void ring(int peer) const;
   void mismatch(int peer, std::uint64_t signature) const;
+
+  /// Carries out this thread's late stores, as the end of a kernel does.
+  void settle() const;
 
   [[nodiscard]] int rank() const { return rank_; }
   /// Whether the run has failed already: what follows is not worth doing.
@@ -74,11 +77,26 @@ enum class strategy {
   pct,
 };
 
+/// What a rank sees of another's atomic stores, and when. Plain stores are always seen at once.
+/// ThreadSanitizer is shown stores that are carried out at once, since it judges their order
+/// itself.
+enum class memory {
+  coarse,  ///< all at once; atomic accesses are no steps
+  /// C++: atomic accesses are steps, and a relaxed store may be seen late, up to the thread's next
+  /// store with release.
+  host,
+  /// A GPU at its weakest: a cell is accessed as one, any store to it or to the byte aside may be
+  /// seen late, whatever the thread stores after it, and is seen for sure once the thread has
+  /// loaded from that address, or has ended. Loads are not reordered.
+  device,
+};
+
 /// What runs: `threads` threads for each of `channels` channels of each rank, over `windows`.
 struct setting {
   tpx::window_layout layout;
   std::byte* windows[tpx::max_ranks];
   unsigned threads = 1;
+  explore::memory seen = explore::memory::coarse;
 };
 
 enum class verdict {
@@ -86,7 +104,8 @@ enum class verdict {
   deadlock,  ///< ranks wait for flags that nobody is left to raise
   mismatch,  ///< a rank was told that another called something else
   endless,   ///< no end after a million steps
-  wrong,     ///< values differ from the oracle's (set by whoever compares)
+  /// Values differ from the oracle's (set by whoever compares), or a cell was filled that was full.
+  wrong,
 };
 
 struct outcome {
@@ -125,6 +144,10 @@ class scheduler {
   struct fiber;
   struct state;
 
+  friend void before_load(void const*, std::size_t);
+  friend bool take_store(void*, std::size_t, std::uint64_t, bool);
+  struct late_store;
+
   outcome run(setting const& where, strategy how, std::uint64_t seed, entry body, void* argument);
   void start_fiber(int index);
   void step();
@@ -135,9 +158,15 @@ class scheduler {
   [[nodiscard]] bool meet(explorer_thread const& me, bool ok);
   void poison_slot(int owner, int channel, int peer, std::uint64_t message);
   void freed(explorer_thread const& me, int peer);
+  void clear_windows();
+  [[nodiscard]] std::uint64_t draw_delay();
+  void carry_out(late_store const& store);
+  void settle(std::size_t index);
+  void settle_due();
+  void settle_of(int whose, void const* at);
   void fail(verdict kind, std::string what);
   [[nodiscard]] std::string who_waits() const;
-  [[nodiscard]] std::string name_of(std::uint64_t const* flag) const;
+  [[nodiscard]] std::string wish_of(fiber const& f) const;
   static void fiber_main();
 
   state* s_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include "explorer.hpp"
+#include "call.hpp"
 
 #include <tpx/protocol/allreduce.hpp>
 #include <tpx/protocol/barrier.hpp>
@@ -11,44 +11,11 @@
 #include <tpx/topology/ring.hpp>
 #include <tpx/topology/tree.hpp>
 
-#include <algorithm>
-#include <array>
-#include <cstdint>
-#include <string>
-#include <vector>
-
 namespace explore {
 
-using element = std::int32_t;
-inline constexpr element untouched = 0x5a5a5a5a;
-inline constexpr std::size_t slot_bytes = 64;
-inline constexpr std::size_t piece = slot_bytes / sizeof(element);
-
-enum class kind { one_shot, allreduce, reduce_scatter, allgather, broadcast, gather, barrier };
-inline constexpr std::array kinds{kind::one_shot,  kind::allreduce, kind::reduce_scatter,
-                                  kind::allgather, kind::broadcast, kind::gather,
-                                  kind::barrier};
-inline constexpr char const* names[] = {
-  "one-shot all-reduce", "all-reduce", "reduce-scatter", "all-gather",
-  "broadcast",           "gather",     "barrier"};
-
-/// One collective: what each rank brings, what it must end with, and what it ends with.
-struct call {
-  kind what = kind::barrier;
-  std::uint64_t signature = 0;
-  std::size_t n = 0;
-  std::size_t rows = 1;
-  int root = 0;
-  bool in_place = false;
-  std::size_t in_pitch = 0;
-  std::size_t out_pitch = 0;
-  tpx::columns source{};
-  tpx::columns target{};
-  std::vector<element> in[tpx::max_ranks];
-  std::vector<element> out[tpx::max_ranks];
-  std::vector<element> want[tpx::max_ranks];
-  std::vector<element> arrived;  // a word a thread that comes to the barrier
-};
+inline constexpr std::array flag_kinds{kind::one_shot,  kind::allreduce, kind::reduce_scatter,
+                                       kind::allgather, kind::broadcast, kind::gather,
+                                       kind::barrier};
 
 /// Draws calls, and works out what they must give: straight from what the collectives promise, on
 /// whole matrices, with no piece, slot or message in it.
@@ -79,9 +46,8 @@ class planner {
       case kind::gather:
         gather(c);
         break;
-      case kind::barrier:
+      default:
         barrier(c);
-        break;
     }
     return c;
   }
@@ -286,7 +252,7 @@ void carry_out(call& c, std::uint64_t signature, setting const& where, explorer_
         w,   c.source,           c.target, c.rows, in, c.source.size(rank), c.source.begin[rank],
         out, c.target.size(rank)}(me);
       break;
-    case kind::barrier: {
+    default: {
       auto const place = me.channel() * where.threads + me.thread_rank();
       auto const each = static_cast<std::size_t>(where.layout.channels) * where.threads;
       c.arrived[static_cast<std::size_t>(rank) * each + place] = 1;
@@ -301,33 +267,6 @@ void carry_out(call& c, std::uint64_t signature, setting const& where, explorer_
     }
   }
 }
-
-/// The windows of all ranks, each an allocation of its own so that a sanitizer sees their ends.
-class windows {
- public:
-  setting make(int ranks, int channels, unsigned threads) {
-    setting s{{ranks, channels, slot_bytes}, {}, threads};
-    for (int r = 0; r < ranks; ++r) {
-      auto& lines = memory_[r];
-      lines.assign(s.layout.bytes() / sizeof(line), line{});
-      s.windows[r] = reinterpret_cast<std::byte*>(lines.data());
-    }
-    return s;
-  }
-
- private:
-  struct alignas(tpx::cache_line) line {
-    std::byte bytes[tpx::cache_line];
-  };
-  std::vector<line> memory_[tpx::max_ranks];
-};
-
-/// How a scenario may leave the rules, to see that it is noticed.
-enum class twist {
-  none,
-  another_call,  ///< one rank's second call has another signature
-  stays_away,    ///< one rank leaves after its first call
-};
 
 /// At least five calls in a row on the same windows, at least three of them of kind `what`; world
 /// size, threads, channels, sizes, values and the order of steps all follow from the seed.
@@ -345,7 +284,7 @@ outcome play(scheduler& s, windows& memory, kind what, std::uint64_t seed,
   for (std::size_t i = 0; i < count; ++i) {
     auto next = what;
     if (i % 2 != 0 && how == twist::none) {
-      next = kinds[random.below(kinds.size())];
+      next = flag_kinds[random.below(flag_kinds.size())];
       if (!Topology::flat && next == kind::one_shot) { next = kind::allreduce; }
     }
     calls.push_back(plan.draw(next));
@@ -368,51 +307,22 @@ outcome play(scheduler& s, windows& memory, kind what, std::uint64_t seed,
   outcome result = s.run(where, how_to_go_on, random.next(), body);
   if (result.kind != verdict::good) { return result; }
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    for (int r = 0; r < ranks; ++r) {
-      auto const& got = calls[i].out[r];
-      auto const& want = calls[i].want[r];
-      auto const at = std::mismatch(got.begin(), got.end(), want.begin()).first - got.begin();
-      if (at != static_cast<std::ptrdiff_t>(got.size())) {
-        result.kind = verdict::wrong;
-        result.what =
-          std::string{"wrong value: call "} + std::to_string(i) + " of " + std::to_string(count) +
-          ", " + names[static_cast<std::size_t>(calls[i].what)] + " of " +
-          std::to_string(calls[i].n) + " by " + std::to_string(ranks) + " ranks: rank " +
-          std::to_string(r) + " has " + std::to_string(got[static_cast<std::size_t>(at)]) + " at " +
-          std::to_string(at) + ", not " + std::to_string(want[static_cast<std::size_t>(at)]);
-        return result;
-      }
+    auto const differs = calls[i].difference(ranks);
+    if (!differs.empty()) {
+      result.kind = verdict::wrong;
+      result.what =
+        "wrong value: call " + std::to_string(i) + " of " + std::to_string(count) + ", " + differs;
+      break;
     }
   }
   return result;
 }
 
-/// A protocol on a topology and a way to lay messages out, by name; and what its runs must end in.
-struct variant {
-  char const* topology;
-  kind what;
-  outcome (*play)(scheduler&, windows&, kind, std::uint64_t, twist);
-  twist how = twist::none;
-
-  [[nodiscard]] std::string name() const {
-    static constexpr char const* hows[] = {"", ", a call differs", ", a rank stays away"};
-    return std::string{topology} + ' ' + names[static_cast<std::size_t>(what)] +
-           hows[static_cast<std::size_t>(how)];
-  }
-
-  [[nodiscard]] outcome run(scheduler& s, windows& memory, std::uint64_t seed) const {
-    static constexpr verdict expected[] = {verdict::good, verdict::mismatch, verdict::deadlock};
-    outcome o = play(s, memory, what, seed, how);
-    o.failed = o.kind != expected[static_cast<std::size_t>(how)];
-    if (o.failed && o.what.empty()) { o.what = "nothing was noticed"; }
-    return o;
-  }
-};
-
-/// All protocols where everybody keeps the rules, or those that must notice if one rank does not.
-inline std::vector<variant> variants(twist how = twist::none) {
+/// The protocols over slots and flags where everybody keeps the rules, or those that must notice if
+/// one rank does not.
+inline std::vector<variant> flag_variants(twist how = twist::none) {
   std::vector<variant> v;
-  for (auto const what : kinds) {
+  for (auto const what : flag_kinds) {
     bool const all_wait_for_all =
       what == kind::one_shot || what == kind::allreduce || what == kind::barrier;
     if (how != twist::none && !all_wait_for_all) { continue; }

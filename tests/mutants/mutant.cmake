@@ -3,9 +3,10 @@
 #       -Dexplorer=<explorer.o> [-Dlauncher=<command;...>] -P mutant.cmake
 #
 # Builds the probe against tpx with one line changed, and passes if it fails as the mutant expects.
-# The mutant `control:explorer` or `control:tsan` is no change at all, and its probe must pass.
+# The mutant `control:<checker>:<header>` is no change at all, and its probe must pass.
 #
-# A mutant's file: `file:` the header under the first of the folders; `checker:` explorer or tsan;
+# A mutant's file: `file:` the header under the first of the folders, which decides whether
+# protocols over flags or over cells are explored; `checker:` explorer or tsan;
 # `expect:` a regular expression for what the probe prints; then the lines between `search:` and
 # `replacement:`, which the header must hold exactly once, and what replaces them, up to `end`.
 cmake_minimum_required(VERSION 3.25)
@@ -13,8 +14,9 @@ file(REMOVE_RECURSE "${binary}")
 file(MAKE_DIRECTORY "${binary}")
 
 set(folders)
-if(mutant MATCHES "^control:(.*)$")
+if(mutant MATCHES "^control:(.*):(.*)$")
   set(checker ${CMAKE_MATCH_1})
+  set(header ${CMAKE_MATCH_2})
   set(expect "^good\n$")
 else()
   file(READ "${mutant}" text)
@@ -44,6 +46,9 @@ list(TRANSFORM includes PREPEND "-isystem")
 list(POP_FRONT includes own)
 string(REPLACE "-isystem" "-I" own "${own}")
 set(flags -std=c++20 -O1)
+if(header MATCHES "/(cell|turn|push|shots|packing|reducing|pushed_[a-z]+)\\.hpp$")
+  list(APPEND flags -DTPX_PROBE_TURNS)
+endif()
 if(checker STREQUAL "tsan")
   list(APPEND flags -g1 -fsanitize=thread)
   list(APPEND run ${launcher})

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Explores the protocols of the headers that it is compiled with; ends with 1 and the reason if
-// they fail. ThreadSanitizer finds a race in whatever schedule, so that few do.
+// Explores the protocols of the headers that it is compiled with, over flags or (TPX_PROBE_TURNS)
+// over cells; ends with 1 and the reason if they fail. ThreadSanitizer finds a race in whatever
+// schedule, so that few do.
 #include "campaign.hpp"
+#if defined(TPX_PROBE_TURNS)
+#  include "turns.hpp"
+#else
+#  include "scenario.hpp"
+#endif
 
 #include <cstdio>
 
@@ -10,7 +16,12 @@ int main() {
   explore::scheduler s;
   explore::windows memory;
   auto const pass = [&](twist how, std::uint64_t schedules) {
-    for (auto const& v : explore::variants(how)) {
+#if defined(TPX_PROBE_TURNS)
+    auto const variants = explore::turn_variants(how);
+#else
+    auto const variants = explore::flag_variants(how);
+#endif
+    for (auto const& v : variants) {
       auto const failure = campaign(s, memory, v, schedules);
       if (!failure.empty()) {
         std::printf("%s", failure.c_str());

@@ -4,6 +4,7 @@
 #include <tpx/communicator.hpp>
 #include <tpx/cuda/check.cuh>
 #include <tpx/cuda/launch.cuh>
+#include <tpx/cuda/trace.cuh>
 #include <tpx/cuda/watcher.cuh>
 #include <tpx/protocol/shots.hpp>
 #include <tpx/runtime/cell.hpp>
@@ -49,9 +50,10 @@ class engine<Transport, Topology, Cuda> {
 
   void check() { watcher_.check(); }
 
-  /// choose(wires, go) calls go(protocol) or go(protocol, players) at most once.
+  /// choose(wires, go) calls go(protocol) or go(protocol, blocks). What algorithm it was.
   template <class Choose>
-  void run(call_signature call, cudaStream_t stream, Choose&& choose) {
+  std::string_view run(call_signature call, std::size_t bytes, cudaStream_t stream,
+                       Choose&& choose) {
     check();
     int current = -1;
     cuda_check(cudaGetDevice(&current), "asking for the current device");
@@ -64,12 +66,14 @@ class engine<Transport, Topology, Cuda> {
       "call cudaSetDevice() as when it was made");
     wires w = wires_;
     w.signature = call.pack();
-    choose(w, go{*this, stream, w.signature});
+    std::string_view algorithm = "none";
+    choose(w, go{*this, stream, w.signature, bytes, algorithm});
+    return algorithm;
   }
 
   template <class Choose>
   void resume(call_signature call, cudaStream_t stream, Choose&& choose) {
-    run(call, stream, choose);
+    (void)run(call, 0, stream, choose);
   }
 
  private:
@@ -77,8 +81,12 @@ class engine<Transport, Topology, Cuda> {
     engine& self;
     cudaStream_t stream;
     std::uint64_t signature;
+    std::size_t bytes;
+    std::string_view& algorithm;
 
     static constexpr bool pushes = by_cells;
+    /// Over n^2: an all-reduce of up to so many bytes is one-shot, unless the caller says.
+    static constexpr std::size_t one_shot_bytes = std::size_t{4} << (Transport::shared ? 16 : 20);
     [[nodiscard]] tuning const& tune() const { return self.options_.tune; }
 
     /// Rounds of a message whose blocks are so many crews.
@@ -114,6 +122,8 @@ class engine<Transport, Topology, Cuda> {
     void operator()(P const& protocol, unsigned blocks = 0) const {
       if (blocks == 0) { blocks = static_cast<unsigned>(self.layout_.channels); }
       auto const limit = static_cast<std::uint64_t>(self.me_.deadline.count());
+      algorithm = algorithm_of<P>;
+      trace_range const range{name(call_signature::unpack(signature).kind), algorithm, bytes};
       launch_kernel(protocol, blocks, stream, self.watcher_.watch(), limit, signature);
     }
   };
@@ -140,7 +150,7 @@ class engine<Transport, Topology, Cuda> {
     }
     std::size_t const whole = options.max_bytes / n / static_cast<std::size_t>(l.channels);
     l.slot_bytes =
-      std::clamp<std::size_t>(whole, 1024, by_cells ? 8192 : 32768) / cache_line * cache_line;
+      std::clamp<std::size_t>(whole, 1024, by_cells ? 4096 : 16384) / cache_line * cache_line;
     return l;
   }
 

@@ -4,6 +4,8 @@
 #include <tpx/protocol/endpoint.hpp>
 #include <tpx/protocol/turn.hpp>
 
+#include <string_view>
+
 namespace tpx {
 
 /// The first stage of a barrier: says that this rank has come, as far as that needs no waiting.
@@ -52,6 +54,7 @@ struct barrier_wait {
 
 /// A barrier among ranks that all hear of each other: a turn at the cells without data.
 struct turn_barrier {
+  static constexpr std::string_view name = "turn";
   wires w;
 
   template <thread_group Group>

@@ -12,6 +12,8 @@ template <class T, class Op, class Epilogue, int Peers>
 struct pushed_one_shot {
   reducing<T, Op, Epilogue> job;
 
+  static constexpr std::string_view name = "one-shot";
+  static constexpr std::string_view streamed_name = "one-shot, streamed";
   static constexpr int shots = 1;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
 
@@ -68,6 +70,8 @@ template <class T, class Op, class Epilogue, int Peers>
 struct pushed_two_shot {
   reducing<T, Op, Epilogue> job;
 
+  static constexpr std::string_view name = "two-shot";
+  static constexpr std::string_view streamed_name = "two-shot, streamed";
   static constexpr int shots = 2;
   static constexpr unsigned resident_threads = Peers <= 4 ? 768 : 512;
 

@@ -19,6 +19,8 @@ struct pushed_copy {
   rank_set from;
   bool keeps;  // whether `in` is copied to its own place in `out` too
 
+  static constexpr std::string_view name = "push";
+  static constexpr std::string_view streamed_name = "push, streamed";
   static constexpr int shots = 1;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
 
@@ -88,6 +90,8 @@ template <class T, class Op, class Epilogue, int Peers>
 struct pushed_reduce_scatter {
   reducing<T, Op, Epilogue> job;  // in: (ranks, n), out: (n)
 
+  static constexpr std::string_view name = "push";
+  static constexpr std::string_view streamed_name = "push, streamed";
   static constexpr int shots = 1;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
 

@@ -3,6 +3,8 @@
 
 #include <tpx/protocol/push.hpp>
 
+#include <string_view>
+
 namespace tpx {
 
 /// A message of so many packets, dealt out to threads: in round r, thread t of T has packet
@@ -58,6 +60,7 @@ struct at_once {
   Shots shots;
   std::uint64_t rounds;  // packets over playing threads, rounded up
 
+  static constexpr std::string_view name = Shots::name;
   static constexpr unsigned block_threads = tpx::block_threads;
   static constexpr unsigned resident_threads = Shots::resident_threads;
 
@@ -93,6 +96,7 @@ struct streamed {
   Shots shots;
   std::uint64_t rounds;  // packets over the playing threads of a crew, rounded up
 
+  static constexpr std::string_view name = Shots::streamed_name;
   static constexpr unsigned crews = Shots::shots + 1;
   static constexpr unsigned block_threads = crews * crew_threads;
   static constexpr unsigned resident_threads =
@@ -139,13 +143,15 @@ struct streamed {
       if (role == 0) {
         if (round >= 2 && !all.until(last, round - 1)) { return false; }
         shots.give(t, cut, round, nullptr);
+        all.tell(round + 1);
         continue;
       }
       if (role == 1) {
-        // What lies in the round's cells before the last crew emptied them is of round - areas.
+        // What lies in the round's cells before the last crew emptied them is of round - areas. And
+        // where the output is the input, what this thread writes must have been given before.
         constexpr unsigned areas = window_layout::areas;
-        bool const stale = last != 1 && round >= areas && !all.until(last, round - areas + 1);
-        if (stale || !shots.fold(t, cut, round)) { return false; }
+        bool const empty = last == 1 || round < areas || all.until(last, round - areas + 1);
+        if (!empty || !all.until(0, round + 1) || !shots.fold(t, cut, round)) { return false; }
       } else if (!all.until(1, round + 1) || !shots.collect(t, cut, round)) {
         return false;
       }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The kernels of the shipped collectives, for the test that records what each costs: compiled,
+// never run.
+#include <tpx/cuda/space.cuh>
+#include <tpx/op.hpp>
+#include <tpx/protocol/allreduce.hpp>
+#include <tpx/protocol/barrier.hpp>
+#include <tpx/protocol/gather.hpp>
+#include <tpx/protocol/pushed_allreduce.hpp>
+#include <tpx/protocol/pushed_movement.hpp>
+#include <tpx/protocol/scatter.hpp>
+#include <tpx/topology/all_pairs.hpp>
+#include <tpx/topology/ring.hpp>
+#include <tpx/topology/tree.hpp>
+
+namespace {
+
+using namespace tpx;
+
+template <class... Protocols>
+void const* const* kernels_of() {
+  static void const* const all[]{reinterpret_cast<void const*>(&detail::run<Protocols>)...};
+  return all;
+}
+
+template <class T, int Peers>
+void const* const* pushed() {
+  using one = pushed_one_shot<T, Sum, no_epilogue, Peers>;
+  using two = pushed_two_shot<T, Sum, no_epilogue, Peers>;
+  if constexpr (Peers == 2) {
+    return kernels_of<at_once<one>, streamed<one>>();
+  } else {
+    return kernels_of<at_once<one>, streamed<one>, at_once<two>, streamed<two>>();
+  }
+}
+
+template <class T, class Topology, bool Shared>
+void const* const* moved() {
+  return kernels_of<broadcast_protocol<Topology, T, Shared>,
+                    allgather_protocol<Topology, T, Shared>,
+                    reduce_scatter_protocol<Topology, T, Sum, no_epilogue, Shared>>();
+}
+
+}  // namespace
+
+/// Keeps the instantiations above.
+void const* const* const all_kernels[]{
+  pushed<bfloat16, 2>(),
+  pushed<bfloat16, 4>(),
+  pushed<bfloat16, 8>(),
+  pushed<bfloat16, 16>(),
+  pushed<float, 8>(),
+  moved<bfloat16, Auto, true>(),
+  moved<bfloat16, Auto, false>(),
+  moved<bfloat16, Ring, false>(),
+  moved<bfloat16, Tree, false>(),
+  kernels_of<at_once<pushed_copy<bfloat16, 8>>, streamed<pushed_copy<bfloat16, 8>>,
+             at_once<pushed_reduce_scatter<bfloat16, Sum, no_epilogue, 8>>,
+             streamed<pushed_reduce_scatter<bfloat16, Sum, no_epilogue, 8>>,
+             scattered_allreduce<Ring, bfloat16, Sum, no_epilogue, false>,
+             rooted_allreduce<Tree, bfloat16, Sum, no_epilogue, false>>(),
+  kernels_of<gather_protocol<Auto, bfloat16>, gather_protocol<Ring, bfloat16>,
+             gather_protocol<Tree, bfloat16>>(),
+  kernels_of<turn_barrier, barrier_arrive<Auto>, barrier_wait<Auto>, whole_barrier<Ring>,
+             whole_barrier<Tree>>()};

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "call.hpp"
+
+#include <tpx/protocol/barrier.hpp>
+#include <tpx/protocol/pushed_allreduce.hpp>
+#include <tpx/protocol/pushed_movement.hpp>
+
+#include <atomic>
+
+// Present under ThreadSanitizer.
+extern "C" {
+void AnnotateIgnoreReadsBegin(char const*, int) __attribute__((weak));
+void AnnotateIgnoreReadsEnd(char const*, int) __attribute__((weak));
+}
+
+/// Sequences of turns at the cells, as kernels that a stream runs one after the other: a rank's
+/// channels start in any order, and those of the next kernel once all of the last have ended.
+namespace explore {
+
+inline constexpr std::array turn_kinds{
+  kind::one_at_once,     kind::one_streamed,     kind::two_at_once,       kind::two_streamed,
+  kind::scatter_at_once, kind::scatter_streamed, kind::allgather_at_once, kind::allgather_streamed,
+  kind::to_all,          kind::to_one,           kind::empty_turn,        kind::one_way};
+
+/// What its streamed protocol has; 1: it is not streamed.
+[[nodiscard]] constexpr unsigned crews_of(kind what) {
+  switch (what) {
+    case kind::two_streamed:
+      return 3;
+    case kind::one_streamed:
+    case kind::scatter_streamed:
+    case kind::allgather_streamed:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+/// A thread of a kernel of so many of the rank's channels.
+class kernel_thread {
+ public:
+  kernel_thread(explorer_thread const& me, unsigned channels) : me_{me}, channels_{channels} {
+    // A turn reads both records of the one before it and keeps the one that nobody may be writing.
+    if (AnnotateIgnoreReadsBegin != nullptr) { AnnotateIgnoreReadsBegin(__FILE__, __LINE__); }
+  }
+
+  static constexpr unsigned tile = explorer_thread::tile;
+  [[nodiscard]] unsigned thread_rank() const { return me_.thread_rank(); }
+  [[nodiscard]] unsigned size() const { return me_.size(); }
+  [[nodiscard]] unsigned channel() const {
+    // Asked for after those reads and before all others.
+    if (AnnotateIgnoreReadsEnd != nullptr && ignoring_) {
+      AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+    }
+    ignoring_ = false;
+    return me_.channel();
+  }
+  [[nodiscard]] unsigned channels() const { return channels_; }
+  [[nodiscard]] bool all(bool ok) const { return me_.all(ok); }
+  [[nodiscard]] bool pause(unsigned polls, std::uint64_t& word, tpx::goal wanted, int peer) const {
+    return me_.pause(polls, word, wanted, peer);
+  }
+  void sync() const { me_.sync(); }
+  void ring(int peer) const { me_.ring(peer); }
+  void mismatch(int peer, std::uint64_t signature) const { me_.mismatch(peer, signature); }
+
+ protected:
+  explorer_thread const& me_;
+
+ private:
+  unsigned channels_;
+  mutable bool ignoring_ = true;
+};
+static_assert(tpx::thread_group<kernel_thread>);
+
+/// Its channel's threads can be crews, and thread t of one tells thread t of the others.
+class crew_thread : public kernel_thread {
+ public:
+  /// `told`: a word a thread of the channel, all zero.
+  crew_thread(explorer_thread const& me, unsigned channels, std::uint64_t* told)
+      : kernel_thread{me, channels}, told_{told} {}
+
+  template <unsigned Crews>
+  class crews {
+   public:
+    explicit crews(crew_thread const& all) : all_{all} {}
+    [[nodiscard]] unsigned role() const { return all_.thread_rank() / each(); }
+    void tell(std::uint64_t rounds) const {
+      std::atomic_ref{word(role())}.store(rounds, std::memory_order_release);
+      (void)all_.size();  // a step
+    }
+    [[nodiscard]] bool until(unsigned role, std::uint64_t rounds) const {
+      auto& told = word(role);
+      for (unsigned polls = 0; std::atomic_ref{told}.load(std::memory_order_acquire) < rounds;
+           ++polls) {
+        if (!all_.pause(polls, told, rounds, all_.me_.rank())) { return false; }
+      }
+      return true;
+    }
+
+   private:
+    [[nodiscard]] unsigned each() const { return all_.size() / Crews; }
+    [[nodiscard]] std::uint64_t& word(unsigned role) const {
+      return all_.told_[role * each() + all_.thread_rank() % each()];
+    }
+    crew_thread const& all_;
+  };
+
+  template <unsigned Crews>
+  [[nodiscard]] crews<Crews> split() const {
+    return crews<Crews>{*this};
+  }
+
+ private:
+  std::uint64_t* told_;
+};
+
+/// Not commutative: ranks in another order give another value.
+struct in_order {
+  element operator()(element a, element b) const {
+    return static_cast<element>(static_cast<std::uint32_t>(a) * 31 + static_cast<std::uint32_t>(b));
+  }
+};
+
+/// Its own inverse.
+struct mixed_with_place {
+  element operator()(element v, std::size_t i) const {
+    return v ^ static_cast<element>(static_cast<std::uint32_t>(i) * 0x9e3779b9u);
+  }
+};
+
+/// A turn whose end says nothing of the other ranks: the root gives the packets to all of them.
+/// Nothing that ships is such a turn as yet, but turns make room for it.
+struct one_way_message {
+  tpx::wires w;
+  element* data;
+  std::size_t n;
+  int root;
+  std::uint64_t rounds;
+
+  template <class Group>
+  void operator()(Group const& group) const {
+    tpx::turn<Group> const t{group, w};
+    auto const cut = tpx::deal::of(group, tpx::packets_of<element>(n));
+    tpx::take_turn(
+      t, false, rounds, rounds, [] { return 0; },
+      [&](int) {
+        for (std::uint64_t r = 0; cut.has(r); ++r) {
+          tpx::pushing<Group> const lanes{t, w, r, cut.threads};
+          auto const k = cut.packet(r);
+          for (int to = 0; w.rank == root && to < w.size(); ++to) {
+            if (to != root) { lanes.give(to, cut.me, tpx::read_packet(data, n, k)); }
+          }
+          if (w.rank == root) { continue; }
+          tpx::packet got[tpx::max_ranks];
+          auto const from = tpx::rank_set{1} << root;
+          if (!lanes.take(from, cut.me, got)) { return false; }
+          tpx::write_packet(data, n, k, got[root]);
+          lanes.template clear<tpx::max_ranks>(from, cut.me);
+        }
+        return true;
+      });
+  }
+};
+
+/// One kernel: the operands of its collective, and how it is launched.
+struct turn_call {
+  call data;
+  unsigned channels = 1;
+  bool crews = false;
+  std::uint64_t rounds = 0;
+  std::vector<std::uint64_t> told;  // a word a thread
+};
+
+/// Draws kernels, and works out what they must give.
+class turn_planner {
+ public:
+  turn_planner(generator& random, setting const& where) : random_{random}, where_{where} {}
+
+  turn_call draw(kind what) {
+    turn_call c;
+    auto const most = static_cast<std::size_t>(where_.layout.channels);
+    c.data.what = what;
+    c.data.signature = random_.next();
+    c.data.root = static_cast<int>(random_.below(ranks()));
+    c.data.in_place = random_.below(2) == 0;
+    c.channels = static_cast<unsigned>(what == kind::empty_turn ? 1 : 1 + random_.below(most));
+    c.crews = where_.threads % crews_of(what) == 0 && random_.below(4) != 0;
+    c.told.assign(ranks() * most * where_.threads, 0);
+    c.data.arrived.assign(ranks() * most * where_.threads, 0);
+    std::size_t const playing = c.channels == 1 ? 1 : c.channels - 1;
+    std::size_t const round = playing * where_.threads / (c.crews ? crews_of(what) : 1);
+    bool const any = crews_of(what) > 1;
+    c.rounds =
+      what == kind::empty_turn ? 0 : random_.below((any ? 9 : tpx::window_layout::areas) + 1);
+    bool const shares = what == kind::two_at_once || what == kind::two_streamed;
+    if (c.rounds != 0) {
+      std::size_t const packets = c.rounds * round - random_.below(round);
+      std::size_t const all = shares ? packets * ranks() - random_.below(ranks()) : packets;
+      c.data.n = 4 * all - random_.below(4);
+    }
+    fill(c.data);
+    return c;
+  }
+
+ private:
+  [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(where_.layout.ranks); }
+
+  /// Often what an empty or a masked cell's last word looks like.
+  element value() {
+    switch (random_.below(8)) {
+      case 0:
+        return static_cast<element>(tpx::cells::nothing);
+      case 1:
+        return static_cast<element>(tpx::cells::masked);
+      default:
+        return static_cast<element>(random_.next());
+    }
+  }
+  std::vector<element> values(std::size_t n) {
+    std::vector<element> all(n);
+    for (auto& v : all) { v = value(); }
+    return all;
+  }
+
+  void fill(call& c) {
+    switch (c.what) {
+      case kind::one_at_once:
+      case kind::one_streamed:
+      case kind::two_at_once:
+      case kind::two_streamed:
+        reduce(c);
+        break;
+      case kind::scatter_at_once:
+      case kind::scatter_streamed:
+        scatter(c);
+        break;
+      case kind::allgather_at_once:
+      case kind::allgather_streamed:
+      case kind::to_one:
+        gather(c);
+        break;
+      case kind::to_all:
+      case kind::one_way:
+        send(c);
+        break;
+      default:
+        break;
+    }
+  }
+
+  /// What all ranks' values at one place give, in rank order. Draws the last rank's such that the
+  /// result is any value(); `at` is where it stands in the output.
+  element chosen_sum(call& c, std::size_t from, std::size_t at) {
+    std::uint32_t before = 0;
+    for (std::size_t r = 0; r + 1 < ranks(); ++r) {
+      before = before * 31 + static_cast<std::uint32_t>(c.in[r][from]);
+    }
+    auto const place = static_cast<std::uint32_t>(at) * 0x9e3779b9u;
+    auto const sum = static_cast<std::uint32_t>(value()) ^ place;
+    c.in[ranks() - 1][from] = static_cast<element>(sum - before * 31);
+    return static_cast<element>(sum ^ place);
+  }
+
+  void reduce(call& c) {
+    for (std::size_t r = 0; r < ranks(); ++r) { c.in[r] = values(c.n); }
+    std::vector<element> want;
+    for (std::size_t i = 0; i < c.n; ++i) { want.push_back(chosen_sum(c, i, i)); }
+    for (std::size_t r = 0; r < ranks(); ++r) {
+      c.want[r] = want;
+      c.out[r] = c.in_place ? c.in[r] : std::vector<element>(c.n, untouched);
+    }
+  }
+
+  /// Rank r's part begins at r n.
+  void scatter(call& c) {
+    for (std::size_t r = 0; r < ranks(); ++r) { c.in[r] = values(ranks() * c.n); }
+    for (std::size_t r = 0; r < ranks(); ++r) {
+      for (std::size_t i = 0; i < c.n; ++i) { c.want[r].push_back(chosen_sum(c, r * c.n + i, i)); }
+      c.out[r].assign(c.n, untouched);
+    }
+  }
+
+  void gather(call& c) {
+    auto const all = values(ranks() * c.n);
+    for (std::size_t r = 0; r < ranks(); ++r) {
+      auto const own = all.begin() + static_cast<std::ptrdiff_t>(r * c.n);
+      c.in[r].assign(own, own + static_cast<std::ptrdiff_t>(c.n));
+      bool const takes = c.what != kind::to_one || static_cast<int>(r) == c.root;
+      c.out[r].assign(ranks() * c.n, untouched);
+      c.want[r] = takes ? all : c.out[r];
+      if (takes && c.in_place) {
+        std::copy(c.in[r].begin(), c.in[r].end(),
+                  c.out[r].begin() + static_cast<std::ptrdiff_t>(r * c.n));
+      }
+    }
+  }
+
+  void send(call& c) {
+    auto const all = values(c.n);
+    for (std::size_t r = 0; r < ranks(); ++r) {
+      c.want[r] = all;
+      c.out[r].assign(c.n, untouched);
+    }
+    c.out[static_cast<std::size_t>(c.root)] = all;
+  }
+
+  generator& random_;
+  setting const& where_;
+};
+
+/// Carries out a kernel as one thread of it.
+template <class Group>
+void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where, int rank,
+               Group const& group) {
+  auto& c = kernel.data;
+  tpx::wires w{};
+  std::copy(std::begin(where.windows), std::end(where.windows), std::begin(w.window));
+  w.layout = where.layout;
+  w.at = tpx::cell_offsets{where.layout};
+  w.rank = rank;
+  w.signature = signature;
+  element* const out = c.out[rank].data();
+  constexpr int peers = 4;
+  using tpx::at_once;
+  using tpx::streamed;
+  using one = tpx::pushed_one_shot<element, in_order, mixed_with_place, peers>;
+  using two = tpx::pushed_two_shot<element, in_order, mixed_with_place, peers>;
+  using scatter = tpx::pushed_reduce_scatter<element, in_order, mixed_with_place, peers>;
+  using copy = tpx::pushed_copy<element, peers>;
+  bool const scatters = c.what == kind::scatter_at_once || c.what == kind::scatter_streamed;
+  tpx::reducing<element, in_order, mixed_with_place> const job{
+    w, c.in_place && !scatters ? out : c.in[rank].data(), out, c.n, {}, {}};
+
+  auto const everybody = (tpx::rank_set{1} << where.layout.ranks) - 1;
+  auto const root = tpx::rank_set{1} << c.root;
+  auto const others = everybody & ~(tpx::rank_set{1} << rank);
+  bool const is_root = rank == c.root;
+  auto const* const own =
+    c.in_place ? out + static_cast<std::size_t>(rank) * c.n : c.in[rank].data();
+  copy const gather{w, own, out, c.n, c.n, others, others, !c.in_place};
+  copy const to_one{w,
+                    is_root ? own : c.in[rank].data(),
+                    out,
+                    c.n,
+                    c.n,
+                    is_root ? 0 : root,
+                    is_root ? others : 0,
+                    is_root && !c.in_place};
+  copy const to_all{w, out, out, c.n, 0, is_root ? others : 0, is_root ? 0 : root, false};
+  auto const rounds = kernel.rounds;
+  switch (c.what) {
+    case kind::one_at_once:
+      return at_once<one>{{job}, rounds}(group);
+    case kind::one_streamed:
+      return streamed<one>{{job}, rounds}(group);
+    case kind::two_at_once:
+      return at_once<two>{{job}, rounds}(group);
+    case kind::two_streamed:
+      return streamed<two>{{job}, rounds}(group);
+    case kind::scatter_at_once:
+      return at_once<scatter>{{job}, rounds}(group);
+    case kind::scatter_streamed:
+      return streamed<scatter>{{job}, rounds}(group);
+    case kind::allgather_at_once:
+      return at_once<copy>{gather, rounds}(group);
+    case kind::allgather_streamed:
+      return streamed<copy>{gather, rounds}(group);
+    case kind::to_one:
+      return at_once<copy>{to_one, rounds}(group);
+    case kind::to_all:
+      return at_once<copy>{to_all, rounds}(group);
+    case kind::one_way:
+      return one_way_message{w, out, c.n, c.root, rounds}(group);
+    default:
+      tpx::turn_barrier{w}(group);
+  }
+}
+
+/// The end of a rank's kernel: `ended` counts its threads, in all kernels.
+inline void end_kernel(explorer_thread const& me, std::uint64_t& ended, std::uint64_t wanted) {
+  me.settle();
+  std::atomic_ref{ended}.fetch_add(1, std::memory_order_acq_rel);
+  for (unsigned polls = 0; std::atomic_ref{ended}.load(std::memory_order_acquire) < wanted;
+       ++polls) {
+    if (!me.pause(polls, ended, wanted, me.rank())) { return; }
+  }
+  (void)me.size();  // a step
+}
+
+/// Whether no cell and no byte aside is left full.
+inline bool emptied(setting const& where) {
+  auto const& l = where.layout;
+  for (int r = 0; r < l.ranks; ++r) {
+    auto const* const cells =
+      reinterpret_cast<tpx::cell const*>(where.windows[r] + l.cells_offset(0));
+    auto const* const asides = where.windows[r] + l.asides_offset(0);
+    for (std::size_t i = 0; i < tpx::window_layout::areas * l.area_cells; ++i) {
+      if (cells[i].upper >> 32 != tpx::cells::nothing || asides[i] != std::byte{0}) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+/// At least four kernels in a row, every other of kind `what`; all else follows from the seed.
+inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint64_t seed,
+                          twist how) {
+  generator random{seed * 32 + static_cast<std::uint64_t>(what)};
+  static constexpr unsigned teams[]{1, 1, 1, 2, 3, 6};
+  unsigned const threads = teams[random.below(std::size(teams))];
+  auto const channels = 1 + static_cast<int>(random.below(3));
+  auto ranks = 2 + static_cast<int>(random.below(3));
+  while (ranks * channels * static_cast<int>(threads) > scheduler::most) { --ranks; }
+  auto const playing = static_cast<std::size_t>(std::max(channels - 1, 1)) * threads;
+  auto const cells = 2 * playing * static_cast<std::size_t>(ranks - 1);
+  constexpr std::size_t line = tpx::cache_line;
+  setting where = memories.make(ranks, channels, threads, (cells + line - 1) / line * line);
+  // A CPU's rank is one channel: a record that is never empty may be read torn by another.
+  where.seen = channels == 1 && random.below(2) == 0 ? memory::host : memory::device;
+
+  turn_planner plan{random, where};
+  std::vector<turn_call> kernels;
+  std::size_t const count = 4 + random.below(5);
+  for (std::size_t i = 0; i < count; ++i) {
+    kernels.push_back(plan.draw(
+      i % 2 == 0 || how != twist::none ? what : turn_kinds[random.below(turn_kinds.size())]));
+  }
+  int const odd =
+    how == twist::none ? -1 : static_cast<int>(random.below(static_cast<std::size_t>(ranks)));
+  auto const how_to_go_on = random.below(2) == 0 ? strategy::uniform : strategy::pct;
+  auto const each = static_cast<std::size_t>(channels) * threads;
+  struct alignas(tpx::cache_line) counter {
+    std::uint64_t value = 0;
+  } ended[tpx::max_ranks];
+  std::vector<std::string> late(static_cast<std::size_t>(ranks));
+
+  auto body = [&](explorer_thread const& me) {
+    auto const r = static_cast<std::size_t>(me.rank());
+    auto const first = r * each + me.channel() * threads;
+    for (std::size_t i = 0; i < kernels.size() && !me.stopped(); ++i) {
+      if (me.rank() == odd && i == 1 && how == twist::stays_away) { return; }
+      auto& k = kernels[i];
+      k.data.arrived[first + me.thread_rank()] = 1;
+      end_kernel(me, ended[r].value, (i + 1) * each);
+      if (me.channel() >= k.channels) { continue; }
+      bool const differs = me.rank() == odd && i == 1 && how == twist::another_call;
+      auto const signature = k.data.signature + (differs ? 1 : 0);
+      if (k.crews) {
+        carry_out(k, signature, where, me.rank(), crew_thread{me, k.channels, &k.told[first]});
+      } else {
+        carry_out(k, signature, where, me.rank(), kernel_thread{me, k.channels});
+      }
+      if (me.channel() != 0 || k.data.what == kind::one_way || me.stopped()) { continue; }
+      // The conductor's part ends once every rank's stream has come as far.
+      element here = 0;
+      for (auto const one : k.data.arrived) { here += one; }
+      if (here != static_cast<element>(k.data.arrived.size())) {
+        late[r] = "rank " + std::to_string(r) + " ended call " + std::to_string(i) +
+                  " before another had come to it";
+      }
+    }
+    me.settle();
+  };
+  outcome result = s.run(where, how_to_go_on, random.next(), body);
+  if (result.kind != verdict::good) { return result; }
+  for (auto const& one : late) { result.what += one; }
+  for (std::size_t i = 0; i < kernels.size() && result.what.empty(); ++i) {
+    auto const differs = kernels[i].data.difference(ranks);
+    if (!differs.empty()) { result.what = "call " + std::to_string(i) + ", " + differs; }
+  }
+  if (result.what.empty() && !emptied(where)) { result.what = "a cell was left full"; }
+  if (!result.what.empty()) {
+    result.kind = verdict::wrong;
+    result.what = "wrong value: " + result.what;
+  }
+  return result;
+}
+
+/// As flag_variants(), of turns at the cells.
+inline std::vector<variant> turn_variants(twist how = twist::none) {
+  std::vector<variant> v;
+  for (auto const what : turn_kinds) {
+    if (how == twist::none || what != kind::one_way) {
+      v.push_back({"Cells", what, play_turns, how});
+    }
+  }
+  return v;
+}
+
+}  // namespace explore
