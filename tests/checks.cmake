@@ -65,6 +65,9 @@ if("checks" IN_LIST TPX_TEST_PARTS)
 endif()
 
 if(TPX_CUDA AND "cuda" IN_LIST TPX_TEST_PARTS)
+  if(NOT TPX_NCCL_HEADER)
+    list(FILTER headers EXCLUDE REGEX "nccl.*\\.cuh$")
+  endif()
   tpx_add_header_tests(cuda_header_tests CUDA 7000 ${headers})
   list(APPEND consumer_options "-DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER}"
     "-DCMAKE_CUDA_ARCHITECTURES=${CMAKE_CUDA_ARCHITECTURES}")
