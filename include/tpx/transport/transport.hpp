@@ -16,7 +16,8 @@ namespace tpx {
 ///    ranks construct it.
 /// 3. `window(rank)`: the window of a rank as this rank addresses it, zeroed at start.
 template <class T, class Space>
-concept transport_on = requires(group& g, std::size_t bytes, typename T::template memory<Space> const& m, int rank) {
+concept transport_on = requires(group& g, std::size_t bytes,
+                                typename T::template memory<Space> const& m, int rank) {
   { T::shared } -> std::convertible_to<bool>;
   requires std::constructible_from<typename T::template memory<Space>, group&, std::size_t>;
   { m.window(rank) } -> std::same_as<std::byte*>;
