@@ -130,6 +130,10 @@ class pushing {
       if (!group.pause(polls, c.upper, goal{~0ull}, from)) { return 0; }
     }
     said.store(0, cuda::memory_order_relaxed);
+    // And sees it so, as see_clear() does: else it might come after what the next giver says here.
+    for (unsigned polls = 0; said.load(cuda::memory_order_relaxed) != 0; ++polls) {
+      if (!group.pause(polls, c.upper, goal{0}, from)) { return 0; }
+    }
     return which == 1 ? cells::nothing : cells::masked;
   }
 
