@@ -75,12 +75,5 @@ TPX_HD inline void clear(cell& c) {
   return p;
 }
 
-/// Between the emptying of a cell and what tells others of it, within one kernel. On a CPU the
-/// words' own release and acquire do.
-TPX_HD inline void fence() {
-  NV_IF_TARGET(NV_IS_DEVICE,
-               (cuda::atomic_thread_fence(cuda::memory_order_acq_rel, cuda::thread_scope_system);))
-}
-
 }  // namespace cells
 }  // namespace tpx
