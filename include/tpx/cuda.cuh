@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-/// All of tpx. No other header includes it.
+/// The Cuda space: all collectives between GPUs, over PeerDirect and HostPinned, and what starts
+/// ranks. No other header includes it. NCCL's: <tpx/nccl.cuh>; the rest of tpx: <tpx/tpx.hpp>.
+#include <tpx/allgather.hpp>
+#include <tpx/allreduce.hpp>
+#include <tpx/barrier.hpp>
+#include <tpx/broadcast.hpp>
 #include <tpx/cuda/engine.cuh>
 #include <tpx/cuda/host_pinned.cuh>
 #include <tpx/cuda/peer_direct.cuh>
-#include <tpx/tpx.hpp>
+#include <tpx/gather.hpp>
+#include <tpx/reduce_scatter.hpp>
+#include <tpx/run_ranks.hpp>
