@@ -2,6 +2,7 @@
 // An epilogue of one's own, fused into an all-reduce between all GPUs of this host: SiLU of the sum
 // times a gate.
 #include <tpx/cuda.cuh>
+#include <tpx/run_ranks.hpp>
 
 #include <cstdio>
 #include <vector>

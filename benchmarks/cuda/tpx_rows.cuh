@@ -5,6 +5,7 @@
 #include "row.cuh"
 
 #include <tpx/cuda.cuh>
+#include <tpx/run_ranks.hpp>
 
 namespace bench {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-/// The Cuda space: all collectives between GPUs, over PeerDirect and HostPinned, and what starts
-/// ranks. No other header includes it. NCCL's: <tpx/nccl.cuh>; the rest of tpx: <tpx/tpx.hpp>.
+/// The Cuda space: all collectives between GPUs, over PeerDirect and HostPinned. No other header
+/// includes it. What starts ranks: <tpx/run_ranks.hpp>; NCCL: <tpx/nccl.cuh>.
 #include <tpx/allgather.hpp>
 #include <tpx/allreduce.hpp>
 #include <tpx/barrier.hpp>
@@ -12,4 +12,3 @@
 #include <tpx/cuda/peer_direct.cuh>
 #include <tpx/gather.hpp>
 #include <tpx/reduce_scatter.hpp>
-#include <tpx/run_ranks.hpp>

@@ -4,6 +4,7 @@
 #include "world.hpp"
 
 #include <tpx/cuda.cuh>
+#include <tpx/run_ranks.hpp>
 
 #include <algorithm>
 #include <array>
