@@ -40,7 +40,6 @@ class engine<Transport, Topology, Cuda> {
     // Kernels may still be using the windows, a peer's too; each ends within its deadline.
     current_device const device{device_};
     (void)cudaDeviceSynchronize();
-    (void)cudaFree(wires_.turns);
   }
 
   [[nodiscard]] static constexpr std::size_t bytes_needed(int ranks,
@@ -135,6 +134,7 @@ class engine<Transport, Topology, Cuda> {
     // In this GPU's own memory even where windows are not: every call begins with reading it.
     auto const size = sizeof(window_layout::turns);
     cuda_check(cudaMalloc(reinterpret_cast<void**>(&wires_.turns), size), "allocating the turns");
+    turns_.reset(wires_.turns);
     cuda_check(cudaMemset(wires_.turns, 0, size), "clearing the turns");
     cuda_check(cudaDeviceSynchronize(), "emptying the cells");
   }
@@ -168,6 +168,10 @@ class engine<Transport, Topology, Cuda> {
   typename Transport::template memory<Cuda> memory_;
   device_watcher watcher_;
   wires wires_{};
+  struct free_on_device {
+    void operator()(void* p) const noexcept { (void)cudaFree(p); }
+  };
+  std::unique_ptr<window_layout::turns, free_on_device> turns_;
 };
 
 }  // namespace tpx::detail

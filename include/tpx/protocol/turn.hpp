@@ -31,7 +31,8 @@ class turn {
     auto const joined = all.joined[group.channel()];
     // A channel that took part in the newest turn, or was none of its channels, is in the next. One
     // that should have taken part but has not joined is in that very turn, which the conductor has
-    // written down already.
+    // written down already; of the two states it then reads the one that nobody writes, and drops
+    // the other.
     bool const written = joined != newest.below && group.channel() < newest.above;
     number_ = written ? newest.below : newest.below + 1;
     bool const after_odd = number_ % 2 == 0;  // by value: to stay in registers

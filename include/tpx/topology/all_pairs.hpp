@@ -7,9 +7,9 @@ namespace tpx {
 
 /// Every rank talks to every other: one hop, n-1 messages a rank.
 ///
-/// An all-reduce adds in rank order whatever the size: up to `one_shot_bytes` each rank reads all
-/// ranks' values and adds them itself (one hop, n-1 times the bytes), above it each rank adds a
-/// share and hands it out (two hops, 2(n-1)/n times the bytes).
+/// An all-reduce adds in rank order whatever the size: up to `one_shot_bytes` (on GPUs those of
+/// `tuning`) each rank reads all ranks' values and adds them itself (one hop, n-1 times the bytes),
+/// above it each rank adds a share and hands it out (two hops, 2(n-1)/n times the bytes).
 struct AllPairs {
   static constexpr bool flat = true;
   static constexpr bool rotates = true;
