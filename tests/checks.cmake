@@ -21,7 +21,7 @@ function(tpx_consumer name)
 endfunction()
 
 if("checks" IN_LIST TPX_TEST_PARTS)
-  tpx_add_header_tests(header_tests CXX 2500 ${headers})
+  tpx_add_header_tests(header_tests CXX 300 ${headers})
 
   # The include folders are those of a target that links tpx::tpx, CCCL's with them.
   add_library(tpx_probe OBJECT EXCLUDE_FROM_ALL compile_fail/control.cpp)
@@ -68,7 +68,7 @@ if(TPX_CUDA AND "cuda" IN_LIST TPX_TEST_PARTS)
   if(NOT TPX_NCCL_HEADER)
     list(FILTER headers EXCLUDE REGEX "nccl.*\\.cuh$")
   endif()
-  tpx_add_header_tests(cuda_header_tests CUDA 7000 ${headers})
+  tpx_add_header_tests(cuda_header_tests CUDA 220 ${headers})
   list(APPEND consumer_options "-DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER}"
     "-DCMAKE_CUDA_ARCHITECTURES=${CMAKE_CUDA_ARCHITECTURES}")
   tpx_consumer(cuda "-Dinstall=${PROJECT_BINARY_DIR}")

@@ -19,7 +19,7 @@ function(floor_of path variable)
     "tpx/((communicator|cut|allreduce|broadcast|gather|allgather|reduce_scatter|barrier)\\.hpp|(nccl|cuda/engine)\\.cuh)"
     "tpx/layer/.*"
     "tpx/generator/.*"
-    "tpx/(tpx\\.hpp|cuda\\.cuh)")
+    "tpx/(tpx\\.hpp|cuda\\.cuh|generator\\.hpp)")
   foreach(pattern floor IN ZIP_LISTS patterns floors)
     if(path MATCHES "^${pattern}$")
       set(${variable} ${floor} PARENT_SCOPE)
