@@ -36,6 +36,18 @@ find_cuda() {
     fail "no CUDA toolkit: install CUDA Toolkit 13 or set CUDA_HOME to where it is (no GPU is needed)"
 }
 
+# has_nccl: ON where nvcc's toolkit or the system has NCCL, header and library; else OFF.
+has_nccl() {
+  local toolkit
+  toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  if [ -n "$(compgen -G "$toolkit/include/nccl.h")$(compgen -G /usr/include/nccl.h)" ] &&
+    [ -n "$(compgen -G "$toolkit/lib64/libnccl.so")$(compgen -G '/usr/lib/*/libnccl.so')" ]; then
+    echo ON
+  else
+    echo OFF
+  fi
+}
+
 # need <package> <probe>: notes the package as missing unless the probe is a program or, as an
 # absolute path, a file.
 missing=()

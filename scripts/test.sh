@@ -41,7 +41,9 @@ if [ -n "$setup_only" ]; then exit; fi
 cd "$root"
 folders=()
 for preset in "${presets[@]}"; do
-  stage "configuring $preset" "build/logs/$preset.configure.log" cmake --preset "$preset"
+  options=()
+  if [ "$preset" = cuda ]; then options=("-DTPX_NCCL=$(has_nccl)"); fi
+  stage "configuring $preset" "build/logs/$preset.configure.log" cmake --preset "$preset" ${options[@]+"${options[@]}"}
   stage "building $preset" "build/logs/$preset.build.log" cmake --build --preset "$preset" --parallel "$jobs"
   folders+=("$root/build/$preset")
 done

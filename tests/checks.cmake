@@ -72,4 +72,7 @@ if(TPX_CUDA AND "cuda" IN_LIST TPX_TEST_PARTS)
   list(APPEND consumer_options "-DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER}"
     "-DCMAKE_CUDA_ARCHITECTURES=${CMAKE_CUDA_ARCHITECTURES}")
   tpx_consumer(cuda "-Dinstall=${PROJECT_BINARY_DIR}")
+  if(TPX_NCCL)
+    tpx_consumer(nccl "-Dinstall=${PROJECT_BINARY_DIR}")
+  endif()
 endif()

@@ -82,6 +82,9 @@ class device_array {
   [[nodiscard]] T* data() const { return static_cast<T*>(memory_) + guard; }
   void set(std::vector<T> const& from) {
     cuda_check(cudaMemcpy(data(), from.data(), n_ * sizeof(T), cudaMemcpyHostToDevice), "copying");
+    // A copy from pageable memory may return before it has arrived, and the ranks' streams do not
+    // wait for the default one.
+    cuda_check(cudaStreamSynchronize(nullptr), "copying");
   }
   /// The elements; notes a guard that was written to.
   [[nodiscard]] std::vector<T> get(notes& found, std::string const& what) const {
@@ -717,6 +720,7 @@ TEST_CASE("arrays in symmetric windows give the same sums") {
     auto const second = comm.register_buffer(out.data(), out.bytes());
     auto const mine = std::vector<float>(size, static_cast<float>(g.rank() + 1));
     cuda_check(cudaMemcpy(in.data(), mine.data(), size * 4, cudaMemcpyHostToDevice), "copying");
+    cuda_check(cudaStreamSynchronize(nullptr), "copying");
     comm.allreduce(tpx::detail::describe<float>(collective::allreduce, size, Sum::code),
                    static_cast<float const*>(in.data()), static_cast<float*>(out.data()), size,
                    Sum{}, no_epilogue{}, stream);
