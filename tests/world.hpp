@@ -36,7 +36,7 @@ using communicators = std::conditional_t<
   std::tuple<communicator<HostPinned, Ring, Cpu>, communicator<HostPinned, Tree, Cpu>,
              communicator<HostPinned, AllPairs, Cpu>, communicator<PeerDirect, Ring, Cpu>,
              communicator<PeerDirect, Tree, Cpu>, communicator<PeerDirect, AllPairs, Cpu>,
-             communicator<HostPinned, Auto, Cpu>>>;
+             communicator<Auto, Auto, Cpu>>>;
 
 class notes {
  public:

@@ -14,7 +14,7 @@ template <class T, class Op, class Epilogue, class Go>
 void push_allreduce(reducing<T, Op, Epilogue> const& job, Go const& go) {
   int const n = job.w.size();
   auto const ranks = static_cast<std::size_t>(n);
-  auto const by_size = Go::one_shot_bytes / (ranks * ranks);
+  auto const by_size = go.one_shot_bytes() / (ranks * ranks);
   auto const limit = go.tune().one_shot_bytes == 0 ? by_size : go.tune().one_shot_bytes;
   with_peers(n, [&](auto peers) {
     constexpr int most = decltype(peers)::value;

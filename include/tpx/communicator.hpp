@@ -7,6 +7,7 @@
 #include <tpx/topology/all_pairs.hpp>
 #include <tpx/topology/ring.hpp>
 #include <tpx/topology/tree.hpp>
+#include <tpx/transport/auto.hpp>
 #include <tpx/transport/host_pinned.hpp>
 #include <tpx/transport/nccl.hpp>
 #include <tpx/transport/peer_direct.hpp>
@@ -97,6 +98,8 @@ class engine<Transport, Topology, Cpu> {
     return layout(ranks, options).bytes() + sizeof(ledger);
   }
 
+  [[nodiscard]] std::string_view transport() const { return memory_.transport(); }
+
   void check() const { me_.check(); }
 
   /// What algorithm it was.
@@ -180,6 +183,9 @@ class communicator {
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return size_; }
+
+  /// The transport in use: where Auto was asked for, what it chose.
+  [[nodiscard]] std::string_view transport() const { return engine_.transport(); }
 
   /// Bytes of memory that each rank brings, for as long as the communicator lives.
   [[nodiscard]] static constexpr std::size_t bytes_needed(

@@ -60,6 +60,7 @@ class communicator<Nccl, Topology, Cuda> {
 
   [[nodiscard]] int rank() const noexcept { return session_.state().rank(); }
   [[nodiscard]] int size() const noexcept { return size_; }
+  [[nodiscard]] static constexpr std::string_view transport() { return "Nccl"; }
 
   /// Bytes of memory that each rank brings, NCCL's own (hundreds of MB) not counted.
   [[nodiscard]] static constexpr std::size_t bytes_needed(

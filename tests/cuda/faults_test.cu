@@ -314,7 +314,9 @@ TEST_CASE("a rank that leaves is named on the GPUs that wait for it, which go on
   REQUIRE(wrong == "");
 }
 
-TEST_CASE("a veto on peer access is the same error on every rank, and HostPinned works", "[cuda]") {
+TEST_CASE(
+  "a veto on peer access is the same error on every rank, HostPinned works and Auto takes it",
+  "[cuda]") {
   NEED_GPUS(2);
   notes found;
   ::setenv("TPX_P2P_VETO", "0-1", 1);
@@ -329,7 +331,10 @@ TEST_CASE("a veto on peer access is the same error on every rank, and HostPinned
       }
       communicator<HostPinned> comm{g, fitting(n)};
       mine.reduce_many(comm, 1000);
+      communicator<Auto> other{g, fitting(n)};
+      mine.reduce_many(other, 1000);
       if (mine.wrong() != 0) { found.add("wrong sums"); }
+      if (other.transport() != "HostPinned") { found.add("Auto chose another transport"); }
       g.exchange(1);
     });
   }

@@ -47,6 +47,8 @@ class engine<Transport, Topology, Cuda> {
     return layout(ranks, options).bytes() + (by_cells ? sizeof(window_layout::turns) : 0);
   }
 
+  [[nodiscard]] std::string_view transport() const { return memory_.transport(); }
+
   void check() { watcher_.check(); }
 
   /// choose(wires, go) calls go(protocol) or go(protocol, blocks). What algorithm it was.
@@ -85,7 +87,9 @@ class engine<Transport, Topology, Cuda> {
 
     static constexpr bool pushes = by_cells;
     /// Over n^2: an all-reduce of up to so many bytes is one-shot, unless the caller says.
-    static constexpr std::size_t one_shot_bytes = std::size_t{4} << (Transport::shared ? 16 : 20);
+    [[nodiscard]] std::size_t one_shot_bytes() const {
+      return std::size_t{4} << (self.memory_.on_host() ? 16 : 20);
+    }
     [[nodiscard]] tuning const& tune() const { return self.options_.tune; }
 
     /// Rounds of a message whose blocks are so many crews.

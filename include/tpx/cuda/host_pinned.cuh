@@ -62,6 +62,8 @@ class HostPinned::memory<Cuda> {
     g.exchange(0, call);
   }
 
+  [[nodiscard]] static constexpr std::string_view transport() { return "HostPinned"; }
+  [[nodiscard]] static constexpr bool on_host() { return true; }
   /// As this rank's GPU addresses it.
   [[nodiscard]] std::byte* window(int rank) const {
     return base_ + each_ * static_cast<std::size_t>(rank);

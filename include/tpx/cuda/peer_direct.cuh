@@ -26,6 +26,8 @@ class PeerDirect::memory<Cuda> {
     }
   }
 
+  [[nodiscard]] static constexpr std::string_view transport() { return "PeerDirect"; }
+  [[nodiscard]] static constexpr bool on_host() { return false; }
   [[nodiscard]] std::byte* window(int rank) const { return windows_.window(rank); }
 
  private:

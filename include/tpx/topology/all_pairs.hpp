@@ -19,8 +19,14 @@ struct AllPairs {
 };
 static_assert(topology<AllPairs>);
 
-/// Lets tpx choose. Results are those of AllPairs: added in rank order whatever the size.
-struct Auto : AllPairs {};
+/// Lets tpx choose. As a topology, results are those of AllPairs: added in rank order whatever the
+/// size. As a transport: PeerDirect where all ranks' GPUs reach each other's memory, otherwise
+/// HostPinned, the same on every rank.
+struct Auto : AllPairs {
+  static constexpr bool shared = false;
+  template <class Space>
+  class memory;
+};
 static_assert(topology<Auto>);
 
 }  // namespace tpx

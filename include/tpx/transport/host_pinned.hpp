@@ -19,6 +19,7 @@ class HostPinned::memory<Cpu> {
  public:
   memory(group& g, std::size_t bytes)
       : all_{g.share(bytes * static_cast<std::size_t>(g.size()))}, bytes_{bytes} {}
+  [[nodiscard]] static constexpr std::string_view transport() { return "HostPinned"; }
   [[nodiscard]] std::byte* window(int rank) const {
     return all_->data() + bytes_ * static_cast<std::size_t>(rank);
   }

@@ -24,6 +24,7 @@ class PeerDirect::memory<Cpu> {
       windows_[static_cast<std::size_t>(r)] = g.share(bytes, r);
     }
   }
+  [[nodiscard]] static constexpr std::string_view transport() { return "PeerDirect"; }
   [[nodiscard]] std::byte* window(int rank) const {
     return windows_[static_cast<std::size_t>(rank)]->data();
   }
