@@ -14,14 +14,14 @@ mkdir -p "$out"
 
 configure() {
   cmake -S . -B build/gpu_bench -DCMAKE_BUILD_TYPE=Release -DTPX_CUDA=ON -DTPX_NCCL="$1" \
-    -DTPX_BUILD_BENCHMARKS=ON -DTPX_BUILD_TESTS=OFF -DTPX_BUILD_TOOLS=OFF -DTPX_BUILD_EXAMPLES=OFF
+    -DTPX_BUILD_BENCHMARKS=ON -DTPX_BUILD_TESTS=OFF -DTPX_BUILD_EXAMPLES=OFF
 }
 if [ ! -x "$bin/allreduce_bench" ]; then
   echo "building"
   PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
   {
     configure ON || configure OFF
-    cmake --build build/gpu_bench --target gpu_benchmarks --parallel "$(nproc)"
+    cmake --build build/gpu_bench --target gpu_benchmarks tpx-run --parallel "$(nproc)"
   } >"$out/build.log" 2>&1 || { tail -n 40 "$out/build.log"; exit 1; }
 fi
 
