@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cut.hpp>
+#include <tpx/protocol/pushed_fold.hpp>
 #include <tpx/protocol/pushing_plan.hpp>
 #include <tpx/protocol/scatter.hpp>
 

@@ -36,8 +36,7 @@ enum class kind {
   allgather_streamed,
   to_all,
   to_one,
-  empty_turn,
-  one_way
+  empty_turn
 };
 inline constexpr char const* names[] = {"one-shot all-reduce",
                                         "all-reduce",
@@ -56,8 +55,7 @@ inline constexpr char const* names[] = {"one-shot all-reduce",
                                         "streamed all-gather",
                                         "broadcast at once",
                                         "gather at once",
-                                        "barrier",
-                                        "one-way message"};
+                                        "barrier"};
 
 /// One collective: what each rank brings, what it must end with, and what it ends with.
 struct call {

@@ -9,12 +9,6 @@
 
 #include <atomic>
 
-// Present under ThreadSanitizer.
-extern "C" {
-void AnnotateIgnoreReadsBegin(char const*, int) __attribute__((weak));
-void AnnotateIgnoreReadsEnd(char const*, int) __attribute__((weak));
-}
-
 /// Sequences of turns at the cells, as kernels that a stream runs one after the other: a rank's
 /// channels start in any order, and those of the next kernel once all of the last have ended.
 namespace explore {
@@ -22,7 +16,7 @@ namespace explore {
 inline constexpr std::array turn_kinds{
   kind::one_at_once,     kind::one_streamed,     kind::two_at_once,       kind::two_streamed,
   kind::scatter_at_once, kind::scatter_streamed, kind::allgather_at_once, kind::allgather_streamed,
-  kind::to_all,          kind::to_one,           kind::empty_turn,        kind::one_way};
+  kind::to_all,          kind::to_one,           kind::empty_turn};
 
 /// What its streamed protocol has; 1: it is not streamed.
 [[nodiscard]] constexpr unsigned crews_of(kind what) {
@@ -41,22 +35,12 @@ inline constexpr std::array turn_kinds{
 /// A thread of a kernel of so many of the rank's channels.
 class kernel_thread {
  public:
-  kernel_thread(explorer_thread const& me, unsigned channels) : me_{me}, channels_{channels} {
-    // A turn reads both records of the one before it and keeps the one that nobody may be writing.
-    if (AnnotateIgnoreReadsBegin != nullptr) { AnnotateIgnoreReadsBegin(__FILE__, __LINE__); }
-  }
+  kernel_thread(explorer_thread const& me, unsigned channels) : me_{me}, channels_{channels} {}
 
   static constexpr unsigned tile = explorer_thread::tile;
   [[nodiscard]] unsigned thread_rank() const { return me_.thread_rank(); }
   [[nodiscard]] unsigned size() const { return me_.size(); }
-  [[nodiscard]] unsigned channel() const {
-    // Asked for after those reads and before all others.
-    if (AnnotateIgnoreReadsEnd != nullptr && ignoring_) {
-      AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
-    }
-    ignoring_ = false;
-    return me_.channel();
-  }
+  [[nodiscard]] unsigned channel() const { return me_.channel(); }
   [[nodiscard]] unsigned channels() const { return channels_; }
   [[nodiscard]] bool all(bool ok) const { return me_.all(ok); }
   [[nodiscard]] bool pause(unsigned polls, std::uint64_t& word, tpx::goal wanted, int peer) const {
@@ -71,7 +55,6 @@ class kernel_thread {
 
  private:
   unsigned channels_;
-  mutable bool ignoring_ = true;
 };
 static_assert(tpx::thread_group<kernel_thread>);
 
@@ -87,6 +70,7 @@ class crew_thread : public kernel_thread {
    public:
     explicit crews(crew_thread const& all) : all_{all} {}
     [[nodiscard]] unsigned role() const { return all_.thread_rank() / each(); }
+    [[nodiscard]] bool any(bool so) const { return so; }
     void tell(std::uint64_t rounds) const {
       std::atomic_ref{word(role())}.store(rounds, std::memory_order_release);
       (void)all_.size();  // a step
@@ -128,40 +112,6 @@ struct in_order {
 struct mixed_with_place {
   element operator()(element v, std::size_t i) const {
     return v ^ static_cast<element>(static_cast<std::uint32_t>(i) * 0x9e3779b9u);
-  }
-};
-
-/// A turn whose end says nothing of the other ranks: the root gives the packets to all of them.
-/// Nothing that ships is such a turn as yet, but turns make room for it.
-struct one_way_message {
-  tpx::wires w;
-  element* data;
-  std::size_t n;
-  int root;
-  std::uint64_t rounds;
-
-  template <class Group>
-  void operator()(Group const& group) const {
-    tpx::turn<Group> const t{group, w};
-    auto const cut = tpx::deal::of(group, tpx::packets_of<element>(n));
-    tpx::take_turn(
-      t, false, rounds, rounds, [] { return 0; },
-      [&](int) {
-        for (std::uint64_t r = 0; cut.has(r); ++r) {
-          tpx::pushing<Group> const lanes{t, w, r, cut.threads};
-          auto const k = cut.packet(r);
-          for (int to = 0; w.rank == root && to < w.size(); ++to) {
-            if (to != root) { lanes.give(to, cut.me, tpx::read_packet(data, n, k)); }
-          }
-          if (w.rank == root) { continue; }
-          tpx::packet got[tpx::max_ranks];
-          auto const from = tpx::rank_set{1} << root;
-          if (!lanes.take(from, cut.me, got)) { return false; }
-          tpx::write_packet(data, n, k, got[root]);
-          lanes.template clear<tpx::max_ranks>(from, cut.me);
-        }
-        return true;
-      });
   }
 };
 
@@ -243,7 +193,6 @@ class turn_planner {
         gather(c);
         break;
       case kind::to_all:
-      case kind::one_way:
         send(c);
         break;
       default:
@@ -372,8 +321,6 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
       return at_once<copy>{to_one, rounds}(group);
     case kind::to_all:
       return at_once<copy>{to_all, rounds}(group);
-    case kind::one_way:
-      return one_way_message{w, out, c.n, c.root, rounds}(group);
     default:
       tpx::turn_barrier{w}(group);
   }
@@ -454,7 +401,7 @@ inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint6
       } else {
         carry_out(k, signature, where, me.rank(), kernel_thread{me, k.channels});
       }
-      if (me.channel() != 0 || k.data.what == kind::one_way || me.stopped()) { continue; }
+      if (me.channel() != 0 || me.stopped()) { continue; }
       // The conductor's part ends once every rank's stream has come as far.
       element here = 0;
       for (auto const one : k.data.arrived) { here += one; }
@@ -483,11 +430,7 @@ inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint6
 /// As flag_variants(), of turns at the cells.
 inline std::vector<variant> turn_variants(twist how = twist::none) {
   std::vector<variant> v;
-  for (auto const what : turn_kinds) {
-    if (how == twist::none || what != kind::one_way) {
-      v.push_back({"Cells", what, play_turns, how});
-    }
-  }
+  for (auto const what : turn_kinds) { v.push_back({"Cells", what, play_turns, how}); }
   return v;
 }
 
