@@ -60,6 +60,33 @@ class cuda_block {
   }
   __device__ static void ring(int) noexcept {}
 
+  /// See folding_group. For blocks of 2^k warps.
+  template <class A, unsigned M, class Op>
+  __device__ static void reduce(A (&values)[M], Op const& op) noexcept {
+    constexpr unsigned everyone = ~0u;
+    __shared__ A of_warp[M][32];
+    unsigned const warps = blockDim.x / 32;
+    unsigned const lane = threadIdx.x % 32;
+    auto const pairwise = [&](unsigned threads) {
+      for (unsigned s = 1; s < threads; s *= 2) {
+        TPX_UNROLL
+        for (unsigned m = 0; m < M; ++m) {
+          values[m] = op(values[m], __shfl_xor_sync(everyone, values[m], s));
+        }
+      }
+    };
+    pairwise(32);
+    sync();  // all have read what the last call left
+    TPX_UNROLL
+    for (unsigned m = 0; m < M; ++m) {
+      if (lane == 0) { of_warp[m][threadIdx.x / 32] = values[m]; }
+    }
+    sync();
+    TPX_UNROLL
+    for (unsigned m = 0; m < M; ++m) { values[m] = of_warp[m][lane % warps]; }
+    pairwise(warps);
+  }
+
   /// The block's threads as so many crews of equal size, who tell each other how far they are: warp
   /// w of a crew with warp w of the others. Once a kernel; a sync() comes before the first telling.
   ///
@@ -168,7 +195,7 @@ class cuda_block {
   std::uint64_t signature_;
   mutable std::uint64_t begun_ns_ = 0;
 };
-static_assert(thread_group<cuda_block>);
+static_assert(folding_group<cuda_block>);
 
 namespace detail {
 

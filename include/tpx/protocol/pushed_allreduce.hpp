@@ -13,6 +13,8 @@ template <class T, class Op, class Epilogue, int Peers>
 struct pushed_two_shot {
   reducing<T, Op, Epilogue> job;
 
+  using value_type = T;
+
   static constexpr std::string_view name = "two-shot";
   static constexpr std::string_view streamed_name = "two-shot, streamed";
   static constexpr int shots = 2;
@@ -36,7 +38,7 @@ struct pushed_two_shot {
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
-        lanes.give(to, cut.me, read_packet(job.in, job.n, of_rank(to, cut, round)));
+        lanes.give(to, cut.me, read_packet(job.in + cut.first, job.n, of_rank(to, cut, round)));
       }
     }
   }
@@ -46,17 +48,17 @@ struct pushed_two_shot {
   [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
     pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
     std::size_t const mine = of_rank(job.w.rank, cut, round);
-    packet const own = read_packet(job.in, job.n, mine);
+    packet const own = read_packet(job.in + cut.first, job.n, mine);
     packet got[Peers] = {};
     if (!lanes.take(t.others(), cut.me, got)) { return false; }
-    packet const done = job.folded(own, got, mine);
+    packet const done = job.folded(own, got, cut.first, mine);
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
         lanes.give(to, cut.threads + cut.me, done);
       }
     }
-    write_packet(job.out, job.n, mine, done);
+    write_packet(job.out + cut.first, job.n, mine, done);
     return true;
   }
 
@@ -69,7 +71,7 @@ struct pushed_two_shot {
     TPX_UNROLL
     for (int r = 0; r < Peers; ++r) {
       if ((t.others() >> r & 1u) != 0) {
-        write_packet(job.out, job.n, of_rank(r, cut, round), got[r]);
+        write_packet(job.out + cut.first, job.n, of_rank(r, cut, round), got[r]);
       }
     }
     return true;

@@ -15,6 +15,8 @@ template <class T, class Op, class Epilogue, int Peers, bool Scatters>
 struct pushed_fold {
   reducing<T, Op, Epilogue> job;  // in: (n), or to scatter (ranks, n); out: (n)
 
+  using value_type = T;
+
   static constexpr std::string_view name = Scatters ? "push" : "one-shot";
   static constexpr std::string_view streamed_name =
     Scatters ? "push, streamed" : "one-shot, streamed";
@@ -25,7 +27,7 @@ struct pushed_fold {
   [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }
 
   [[nodiscard]] TPX_HD packet ready(deal const& cut) const {
-    return !Scatters && cut.has(0) ? read(0, cut.packet(0)) : packet{};
+    return !Scatters && cut.has(0) ? read(0, cut, 0) : packet{};
   }
 
   template <class Group>
@@ -34,25 +36,25 @@ struct pushed_fold {
     pushing<Group> const lanes{t, job.w, round, cut.threads};
     packet own{};
     if constexpr (!Scatters) {
-      own = round == 0 && first != nullptr ? *first : read(0, cut.packet(round));
+      own = round == 0 && first != nullptr ? *first : read(0, cut, round);
     }
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
-        lanes.give(to, cut.me, Scatters ? read(to, cut.packet(round)) : own);
+        lanes.give(to, cut.me, Scatters ? read(to, cut, round) : own);
       }
     }
   }
 
   template <class Group>
   [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
-    std::size_t const k = cut.packet(round);
-    packet const own = read(job.w.rank, k);
+    packet const own = read(job.w.rank, cut, round);
     packet got[Peers] = {};
     if (!pushing<Group>{t, job.w, round, cut.threads}.take(t.others(), cut.me, got)) {
       return false;
     }
-    write_packet(job.out, job.n, k, job.folded(own, got, k));
+    std::size_t const k = cut.packet(round);
+    write_packet(job.out + cut.first, job.n, k, job.folded(own, got, cut.first, k));
     return true;
   }
 
@@ -64,9 +66,10 @@ struct pushed_fold {
   }
 
  private:
-  /// Packet k of the values that rank `to` is given.
-  [[nodiscard]] TPX_HD packet read(int to, std::size_t k) const {
-    return read_packet(job.in + (Scatters ? static_cast<std::size_t>(to) * job.n : 0), job.n, k);
+  /// Of the values that rank `to` is given.
+  [[nodiscard]] TPX_HD packet read(int to, deal const& cut, std::uint64_t round) const {
+    std::size_t const first = Scatters ? static_cast<std::size_t>(to) * job.n : cut.first;
+    return read_packet(job.in + first, job.n, cut.packet(round));
   }
 };
 

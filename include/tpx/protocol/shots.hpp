@@ -8,14 +8,18 @@
 namespace tpx {
 
 /// A message of so many packets, dealt out to threads: in round r, thread t of T has packet
-/// r T + t. Every rank's thread t has the same packets in the same rounds.
+/// r T + t. Every rank's thread t has the same packets in the same rounds. Where a message has
+/// rows (protocol/pushed_rows.hpp), it is one of them.
 struct deal {
   std::size_t packets;
-  std::size_t me;  // this thread among those that play, or of its crew
+  std::size_t me;  // this thread among those that play, or of its crew: its place in a lane
   std::size_t threads;
+  std::size_t step = threads;
+  std::size_t begin = me;
+  std::size_t first = 0;  // element at which the row begins
 
   [[nodiscard]] TPX_HD std::size_t packet(std::uint64_t round) const {
-    return round * threads + me;
+    return round * step + begin;
   }
   [[nodiscard]] TPX_HD bool has(std::uint64_t round) const { return packet(round) < packets; }
 
