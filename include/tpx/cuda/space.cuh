@@ -61,6 +61,8 @@ class cuda_block {
   __device__ static void ring(int) noexcept {}
 
   /// See folding_group. For blocks of 2^k warps.
+  template <unsigned Launched>
+  static constexpr unsigned threads = Launched;
   template <class A, unsigned M, class Op>
   __device__ static void reduce(A (&values)[M], Op const& op) noexcept {
     constexpr unsigned everyone = ~0u;

@@ -15,21 +15,6 @@ inline constexpr unsigned row_lanes = 1024;
 /// Threads of a block that does a row, unless the protocol says otherwise.
 inline constexpr unsigned row_threads = 256;
 
-namespace detail {
-
-/// The partial sums that each thread of a group has, if there are so many threads or it is said at
-/// compile time.
-template <class Group, unsigned Threads>
-inline constexpr unsigned lanes_of = [] {
-  if constexpr (requires { std::integral_constant<unsigned, Group::size()>{}; }) {
-    return row_lanes / Group::size();
-  } else {
-    return row_lanes / Threads;
-  }
-}();
-
-}  // namespace detail
-
 /// One reduced row, as the threads of a channel have it together: what an epilogue of rows is
 /// given. All of them call the same members in the same order; f is called by whichever has the
 /// element.
@@ -60,7 +45,6 @@ class row_of {
   }
   template <class F>
   [[nodiscard]] TPX_HD A max(F const& f) const {
-    constexpr A least = std::numeric_limits<A>::lowest();
     return fold(least, Max{}, f);
   }
 
@@ -84,7 +68,8 @@ class row_of {
   }
 
  private:
-  static constexpr unsigned lanes = detail::lanes_of<Group, Threads>;
+  static constexpr unsigned lanes = row_lanes / Group::template threads<Threads>;  // each thread's
+  static constexpr A least = std::numeric_limits<A>::lowest();
 
   template <class Op, class F>
   [[nodiscard]] TPX_HD A fold(A none, Op const& op, F const& f) const {

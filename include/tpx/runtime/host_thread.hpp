@@ -180,6 +180,8 @@ struct host_thread {
   [[nodiscard]] TPX_HD static constexpr unsigned channels() noexcept { return 1; }
   TPX_HD static constexpr void sync() noexcept {}
   [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
+  template <unsigned>
+  static constexpr unsigned threads = 1;
   template <class A, unsigned M, class Op>
   TPX_HD static void reduce(A (&)[M], Op const&) noexcept {}
   [[nodiscard]] TPX_HD bool pause(unsigned polls, std::uint64_t& flag, goal wanted,
