@@ -239,7 +239,7 @@ class step {
       auto const by_rows = [&](auto const& shots) {
         auto const rows = s.size_ / s.columns_;
         if (rows == 0) { return; }
-        rowwise<std::remove_cvref_t<decltype(shots)>>{shots, rows, shots.packets(),
+        rowwise<std::remove_cvref_t<decltype(shots)>>{shots, rows, shots.packets(), 1,
                                                       rows * shots.packets()}(me);
       };
       reducing<T, Sum, row_copies<T>> const row{w, in, out, s.columns_, {}, copies};

@@ -36,6 +36,8 @@ enum class kind {
   allgather_streamed,
   to_all,
   to_one,
+  rows_one,
+  rows_two,
   empty_turn
 };
 inline constexpr char const* names[] = {"one-shot all-reduce",
@@ -55,6 +57,8 @@ inline constexpr char const* names[] = {"one-shot all-reduce",
                                         "streamed all-gather",
                                         "broadcast at once",
                                         "gather at once",
+                                        "one-shot all-reduce of rows",
+                                        "two-shot all-reduce of rows",
                                         "barrier"};
 
 /// One collective: what each rank brings, what it must end with, and what it ends with.

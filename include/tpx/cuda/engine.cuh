@@ -127,11 +127,12 @@ class engine<Transport, Topology, Cuda> {
     void by_rows(Shots const& shots, std::size_t rows) const {
       if (rows == 0) { return; }
       constexpr std::size_t threads = rowwise<Shots>::block_threads;
-      std::size_t const most = std::min<std::size_t>(tune().stream_blocks, lane(shots) / threads);
-      std::size_t const busy = std::max<std::size_t>(std::min(rows, most), 1);
       std::uint64_t const each = (shots.packets() + threads - 1) / threads;
+      std::size_t const wide = (shots.packets() + each - 1) / each;
+      std::size_t const most = std::min<std::size_t>(tune().stream_blocks, lane(shots) / wide);
+      std::size_t const busy = std::max<std::size_t>(std::min(rows, most), 1);
       std::uint64_t const rounds = (rows + busy - 1) / busy * each;
-      (*this)(rowwise<Shots>{shots, rows, each, rounds}, static_cast<unsigned>(busy) + 1);
+      (*this)(rowwise<Shots>{shots, rows, each, wide, rounds}, static_cast<unsigned>(busy) + 1);
     }
 
     /// `blocks`: 0: one a channel.

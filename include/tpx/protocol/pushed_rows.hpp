@@ -15,12 +15,15 @@ namespace tpx {
 /// row, so that only that share of a residual is read, and what goes round is the new residual.
 ///
 /// A message whose rounds have an area each is given at once; of a longer one two rounds are given
-/// ahead of the first that is taken. Happens-before: as streamed::in_sequence in shots.hpp.
+/// ahead of the first that is taken. Happens-before: as streamed::in_sequence in shots.hpp, since a
+/// thread has a packet in every round of its rows or in none: rows are filled up with packets of no
+/// elements, fewer than `each`.
 template <class Shots>
 struct rowwise {
   Shots shots;  // of one row
   std::size_t rows;
   std::uint64_t each;
+  std::size_t wide;      // threads with packets: those of a row over `each`, rounded up
   std::uint64_t rounds;  // of the channel with most
 
   static constexpr bool two = Shots::shots == 2;
@@ -100,15 +103,14 @@ struct rowwise {
   /// A round's row, dealt to the threads of this channel; in the lanes, channels lie side by side.
   template <class Group>
   [[nodiscard]] TPX_HD deal cut(Group const& group, std::uint64_t round) const {
-    std::size_t const threads = group.size();
     std::size_t const me = group.thread_rank();
     std::size_t const begun = each == 1 ? round : round / each * each;
     std::size_t const row = row_at(group, round);
-    return {.packets = row < rows ? shots.packets() : 0,
-            .me = channel(group) * threads + me,
-            .threads = channels(group) * threads,
-            .step = threads,
-            .begin = me - begun * threads,
+    return {.packets = row < rows && me < wide ? wide * each : 0,
+            .me = channel(group) * wide + me,
+            .threads = channels(group) * wide,
+            .step = wide,
+            .begin = me - begun * wide,
             .first = row * shots.job.n};
   }
 };
