@@ -6,12 +6,6 @@
 
 namespace tpx {
 
-/// The d-th rank after this one; -1 where there are no more than d ranks.
-[[nodiscard]] TPX_HD inline int next_rank(wires const& w, int d) {
-  if (d >= w.size()) { return -1; }
-  return w.rank + d < w.size() ? w.rank + d : w.rank + d - w.size();
-}
-
 /// What reductions over cells share: their operands, and folding in rank order.
 template <class T, class Op, class Epilogue>
 struct reducing {

@@ -119,4 +119,10 @@ struct wires {
   [[nodiscard]] TPX_HD int size() const { return layout.ranks; }
 };
 
+/// The d-th rank after this one; -1 where there are no more than d ranks.
+[[nodiscard]] TPX_HD inline int next_rank(wires const& w, int d) {
+  if (d >= w.size()) { return -1; }
+  return w.rank + d < w.size() ? w.rank + d : w.rank + d - w.size();
+}
+
 }  // namespace tpx
