@@ -5,6 +5,7 @@
 #include <tpx/protocol/barrier.hpp>
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
+#include <tpx/protocol/pushed_rows.hpp>
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -114,7 +115,36 @@ struct maybe_place {
   }
 };
 
-enum class move { one_shot, two_shot, scatter, allgather, to_all, to_one, barrier, moves };
+/// And stores what it is shown of each row, and how long that is.
+template <class T>
+struct row_copies {
+  maybe_place place;
+  T* seen;
+  accumulate_t<T>* lengths;
+  std::size_t columns;
+  template <class A>
+  A operator()(A v, std::size_t i) const {
+    return place(v, i);
+  }
+  template <class Row>
+  void row(Row const& r) const {
+    r.set(lengths, r.sum([](auto v, std::size_t) { return static_cast<decltype(v)>(1); }));
+    r.store(seen, [](auto v, std::size_t) { return v; });
+  }
+};
+
+enum class move {
+  one_shot,
+  two_shot,
+  rows_one,
+  rows_two,
+  scatter,
+  allgather,
+  to_all,
+  to_one,
+  barrier,
+  moves
+};
 
 /// One turn of a sequence, and what it must give.
 template <class T, int Peers>
@@ -125,11 +155,15 @@ class step {
       return static_cast<std::size_t>(drawn(salt, what, many) % many);
     };
     what_ = static_cast<move>(of(static_cast<std::uint64_t>(move::moves), 1));
+    if (what_ == move::rows_one || what_ == move::rows_two) {
+      columns_ = of(5 * per_packet<T>, 12) + 1;
+      size_ = of(5, 13) * columns_;
+    }
     bool const streams = what_ < move::to_all && of(2, 2) == 0;
     std::size_t const rounds = streams ? of(14, 3) : of(window_layout::areas, 4) + 1;
     auto const shares = what_ == move::two_shot ? static_cast<std::size_t>(n) : 1;
     auto const packets = rounds * shares - (rounds == 0 ? 0 : of(shares, 5));
-    size_ = rounds == 0 ? 0 : packets * per_packet<T> - of(per_packet<T>, 6);
+    if (columns_ == 0) { size_ = rounds == 0 ? 0 : packets * per_packet<T> - of(per_packet<T>, 6); }
     rounds_ = rounds;
     streams_ = streams;
     root_ = static_cast<int>(of(static_cast<std::uint64_t>(n), 7));
@@ -150,6 +184,9 @@ class step {
     auto const me = static_cast<std::size_t>(rank);
     bool const gathers = what_ == move::allgather || what_ == move::to_one;
     bool const scatters = what_ == move::scatter;
+    std::size_t const rows = columns_ == 0 ? 0 : size_ / columns_;
+    guarded<T> seen{columns_ == 0 ? 0 : size_, out_offset_};
+    std::vector<accumulate_t<T>> lengths(rows);
     guarded<T> in{scatters ? n * size_ : size_, in_offset_};
     guarded<T> out{gathers ? n * size_ : size_, out_offset_};
     for (std::size_t i = 0; i < in.span().size(); ++i) { in.span()[i] = given(rank, i); }
@@ -158,13 +195,23 @@ class step {
     }
     T* to = out.span().data();
     T const* from = in.span().data();
-    if (in_place_ && what_ <= move::two_shot) { to = in.span().data(); }
+    if (in_place_ && what_ <= move::rows_two) { to = in.span().data(); }
     bool const takes = what_ != move::to_one || rank == root_;
     if (in_place_ && gathers && takes) {
       std::copy(in.span().begin(), in.span().end(), to + me * size_);
       from = to + me * size_;
     }
-    run(call(), [&](wires const& w) { return turn_of{*this, w, from, to}; });
+    row_copies<T> const copies{place_, seen.span().data(), lengths.data(), columns_};
+    run(call(), [&](wires const& w) { return turn_of{*this, w, from, to, copies}; });
+    for (std::size_t i = 0; i < rows; ++i) {
+      auto const r = i * columns_;
+      bool const same = std::memcmp(to + r, copies.seen + r, columns_ * sizeof(T)) == 0;
+      if (!same || lengths[i] != static_cast<accumulate_t<T>>(columns_)) {
+        return "row " + std::to_string(i) + " of " + std::to_string(rows) + " of " +
+               std::to_string(columns_) + " was shown otherwise";
+      }
+    }
+    if (!seen.intact()) { return "wrote beyond a row"; }
 
     for (std::size_t i = 0; i < out.span().size(); ++i) {
       T poison;
@@ -186,8 +233,16 @@ class step {
     wires w;
     T const* in;
     T* out;
+    row_copies<T> copies;
 
     void operator()(host_thread const& me) const {
+      auto const by_rows = [&](auto const& shots) {
+        auto const rows = s.size_ / s.columns_;
+        if (rows == 0) { return; }
+        rowwise<std::remove_cvref_t<decltype(shots)>>{shots, rows, shots.packets(), 1,
+                                                      rows * shots.packets()}(me);
+      };
+      reducing<T, Sum, row_copies<T>> const row{w, in, out, s.columns_, {}, copies};
       auto const go = [&](auto const& shots) {
         using kind = std::remove_cvref_t<decltype(shots)>;
         s.streams_ ? streamed<kind>{shots, s.rounds_}(me) : at_once<kind>{shots, s.rounds_}(me);
@@ -201,6 +256,10 @@ class step {
           return go(pushed_one_shot<T, Sum, maybe_place, Peers>{job});
         case move::two_shot:
           return go(pushed_two_shot<T, Sum, maybe_place, Peers>{job});
+        case move::rows_one:
+          return by_rows(pushed_one_shot<T, Sum, row_copies<T>, Peers>{row});
+        case move::rows_two:
+          return by_rows(pushed_two_shot<T, Sum, row_copies<T>, Peers>{row});
         case move::scatter:
           return go(pushed_reduce_scatter<T, Sum, maybe_place, Peers>{job});
         case move::allgather:
@@ -224,6 +283,8 @@ class step {
     switch (what_) {
       case move::one_shot:
       case move::two_shot:
+      case move::rows_one:
+      case move::rows_two:
         return sum_at(i, i);
       case move::scatter:
         return sum_at(static_cast<std::size_t>(rank) * size_ + i, i);
@@ -242,7 +303,8 @@ class step {
   int n_;
   unsigned salt_;
   move what_;
-  std::size_t size_;  // elements; for scatter, of each part
+  std::size_t columns_ = 0;  // if it has rows
+  std::size_t size_;         // elements; for scatter, of each part
   std::uint64_t rounds_;
   bool streams_;
   int root_;

@@ -26,6 +26,7 @@ struct options {
   std::string transport = "peer";
   std::string topology = "auto";
   std::string epilogue = "none";
+  std::size_t columns = 8192;
   std::string baseline;
   std::string csv;
   std::string json;
@@ -64,7 +65,9 @@ inline constexpr std::string_view usage =
       --eager            time one call between two events after a barrier, no graph
       --peers            NCCL too, in the same process, replays taken in turn
       --baseline NAME    exllamav2: its host-staged chain too (all-reduce only)
-      --epilogue E       none add: adds a row with a residual added in the all-reduce
+      --epilogue E       none add rmsnorm rmsnorm-fp8: adds a row with a residual added in the
+                         all-reduce, and its rows of --columns normed, as they are or as float8_e4m3
+      --columns N        of --epilogue rmsnorm              [8192]
       --root N           of broadcast and gather            [0]
       --in-place         input and output are the same memory
       --offset N         begin the arrays N elements after an aligned address [0]
@@ -109,6 +112,7 @@ inline bool parse(int argc, char** argv, options& o) {
     peers,
     baseline,
     epilogue,
+    columns,
     root,
     in_place,
     offset,
@@ -135,6 +139,7 @@ inline bool parse(int argc, char** argv, options& o) {
                                  {"peers", no_argument, nullptr, peers},
                                  {"baseline", required_argument, nullptr, baseline},
                                  {"epilogue", required_argument, nullptr, epilogue},
+                                 {"columns", required_argument, nullptr, columns},
                                  {"root", required_argument, nullptr, root},
                                  {"in-place", no_argument, nullptr, in_place},
                                  {"offset", required_argument, nullptr, offset},
@@ -192,6 +197,9 @@ inline bool parse(int argc, char** argv, options& o) {
       case epilogue:
         o.epilogue = optarg;
         break;
+      case columns:
+        o.columns = size_from(optarg, "--columns");
+        break;
       case root:
         o.root = number("--root");
         break;
@@ -232,10 +240,11 @@ inline bool parse(int argc, char** argv, options& o) {
                std::string{"'"} + (optind < argc ? argv[optind] : "") + "' is no flag", "--help");
   expect_one_of("--transport", o.transport, {"peer", "host"});
   expect_one_of("--topology", o.topology, {"auto", "all", "ring", "tree"});
-  expect_one_of("--epilogue", o.epilogue, {"none", "add"});
+  expect_one_of("--epilogue", o.epilogue, {"none", "add", "rmsnorm", "rmsnorm-fp8"});
   expect_one_of("--dtype", o.dtype, {"bfloat16", "half", "float", "double", "int32", "int8"});
   tpx::expects(o.baseline.empty() || o.baseline == "exllamav2",
                "--baseline: '" + o.baseline + "' is not known", "one of: exllamav2");
+  tpx::expects(o.columns >= 1, "--columns must be 1 or more");
   tpx::expects(o.factor >= 2, "-f must be 2 or more");
   tpx::expects(o.begin > 0 && o.begin <= o.end, "-b must be positive and at most -e");
   if (o.link == 0) { o.link = o.transport == "peer" ? 396 : 52; }

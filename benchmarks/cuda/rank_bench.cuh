@@ -89,7 +89,7 @@ class rank_bench {
     for (auto& memory : memory_) { memory.emplace(bytes); }
     auto const plain = std::make_shared<arrays>(memory_[0]->get(), memory_[1]->get(), bytes);
     found_.emplace(sizeof(findings));
-    if (o.epilogue == "add") { fill_residual(); }
+    if (o.epilogue != "none") { fill_residual(); }
     void* const residual = residual_ ? residual_->get() : nullptr;
     if (o.transport == "peer") {
       add_tpx_rows<Collective, T, tpx::PeerDirect>(rows_, g, o, plain, residual);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include "device.cuh"
 #include "options.hpp"
 #include "row.cuh"
 
@@ -17,6 +18,30 @@ inline constexpr bool has_everything = true;
 template <class T>
 inline constexpr bool has_everything = std::is_same_v<T, tpx::bfloat16>;
 #endif
+
+/// The row of an all-reduce with residual and RMSNorm. Only the new residual is checked here; the
+/// norm is tests/cuda's. The weight is the residual's first row.
+template <class Collective, class T, class Comm>
+void add_normed_row(std::vector<row>& rows, row plain, std::shared_ptr<Comm> const& comm,
+                    options const& o, T const* residual) {
+  auto const most = o.end / sizeof(T);
+  auto const output = std::make_shared<device_memory>(most * sizeof(T));
+  auto const scales = std::make_shared<device_memory>((most / o.columns + 1) * sizeof(float));
+  bool const fp8 = o.epilogue == "rmsnorm-fp8";
+  plain.provider = "tpx + " + o.epilogue;
+  plain.residual = true;
+  plain.enqueue = [=, columns = o.columns](call const& c) {
+    auto const run = [&](auto epilogue) { Collective::template run<T>(*comm, c, epilogue); };
+    if (fp8) {
+      auto* const to = static_cast<tpx::float8_e4m3*>(output->get());
+      run(tpx::add_rms_norm_fp8{tpx::add_rms_norm{residual, residual, to, columns},
+                                tpx::scale_per_row{static_cast<float*>(scales->get())}});
+    } else {
+      run(tpx::add_rms_norm{residual, residual, static_cast<T*>(output->get()), columns});
+    }
+  };
+  rows.push_back(plain);
+}
 
 /// tpx's rows, by the command line.
 template <class Collective, class T, class Transport>
@@ -40,6 +65,9 @@ void add_tpx_rows(std::vector<row>& rows, tpx::group& g, options const& o,
         };
         plain.residual = true;
         rows.push_back(plain);
+      }
+      if (o.epilogue == "rmsnorm" || o.epilogue == "rmsnorm-fp8") {
+        add_normed_row<Collective, T>(rows, plain, comm, o, static_cast<T const*>(residual));
       }
     }
   };

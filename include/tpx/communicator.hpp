@@ -125,7 +125,7 @@ class engine<Transport, Topology, Cpu> {
     std::string_view& algorithm;
     static constexpr bool pushes = false;
     template <class P>
-    void operator()(P const& protocol) const {
+    void operator()(P const& protocol, unsigned = 1) const {
       algorithm = algorithm_of<P>;
       protocol(host_thread{&waiter});
     }
@@ -245,6 +245,12 @@ class communicator {
 };
 
 namespace detail {
+
+/// What ranks must agree on besides operation and count, in the operation's place.
+constexpr std::uint16_t hash_of(std::uint16_t op, std::uint64_t also) {
+  auto const hash = (also * 0x9e3779b97f4a7c15u + op) * 0x100000001b3u;
+  return static_cast<std::uint16_t>(hash >> 48 | 0x8000u);
+}
 
 /// The signature of a call on elements of T, whose 36 bits of count suffice, or an error. Types of
 /// the user's are told apart by their names.

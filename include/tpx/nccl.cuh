@@ -3,7 +3,9 @@
 
 /// communicator<Nccl>: include it beside <tpx/cuda.cuh> and link tpx::nccl.
 #include <tpx/communicator.hpp>
+#include <tpx/cuda/launch.cuh>
 #include <tpx/cuda/space.cuh>
+#include <tpx/protocol/rows.hpp>
 #include <tpx/transport/nccl_calls.cuh>
 #include <tpx/transport/nccl_session.cuh>
 #include <tpx/transport/nccl_start.cuh>
@@ -118,8 +120,16 @@ class communicator<Nccl, Topology, Cuda> {
   template <class T, class Op, class Epilogue>
   void allreduce(call_signature call, T const* in, T* out, std::size_t n, Op op, Epilogue epilogue,
                  cudaStream_t stream) {
-    run(call, n * sizeof(T), n != 0, stream,
-        [&](detail::nccl_calls const& nccl) { nccl.allreduce(in, out, n, op, epilogue); });
+    run(call, n * sizeof(T), n != 0, stream, [&](detail::nccl_calls const& nccl) {
+      if constexpr (row_epilogue<Epilogue, accumulate_t<T>>) {
+        row_pass<T, Epilogue> const pass{out, n / epilogue.columns, epilogue};
+        detail::load_kernel<row_pass<T, Epilogue>>();
+        nccl.allreduce(in, out, n, op, epilogue);
+        detail::launch_kernel(pass, pass.blocks(), stream, nullptr, 0, 0);
+      } else {
+        nccl.allreduce(in, out, n, op, epilogue);
+      }
+    });
   }
 
   template <class T>

@@ -98,6 +98,60 @@ struct float16 {
   }
 };
 
+/// 8 bits of the OCP format E4M3 (4 of exponent, 3 of fraction; no infinity; up to 448). Same bytes
+/// as CUDA's `__nv_fp8_e4m3`. Source: OCP 8-bit Floating Point Specification 1.0.
+struct float8_e4m3 {
+  std::uint8_t bits = 0;
+
+  static constexpr float most = 448.0f;
+
+  constexpr float8_e4m3() = default;
+
+  /// Rounds to nearest, ties to even; what is larger than 448 gives 448; every NaN stays a NaN.
+  TPX_HD constexpr explicit float8_e4m3(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    if (!__builtin_is_constant_evaluated()) {
+      std::uint16_t two = 0;
+      asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(two) : "f"(0.0f), "f"(value));
+      bits = static_cast<std::uint8_t>(two);
+      return;
+    }
+#endif
+    auto const u = __builtin_bit_cast(std::uint32_t, value);
+    std::uint32_t const sign = (u >> 24) & 0x80u;
+    std::uint32_t const magnitude = u & 0x7fffffffu;
+    std::uint32_t small = 0;
+    if (magnitude > 0x7f800000u) {  // NaN
+      bits = 0x7fu;
+      return;
+    }
+    if (magnitude >= 0x43e00000u) {  // 448 or more
+      small = 0x7eu;
+    } else if (magnitude >= 0x3c800000u) {  // normal: rebias 127 -> 7
+      small = (magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20;
+    } else {  // subnormal: an integer number of 2^-9, which 2^14 more in a float end with
+      small = __builtin_bit_cast(std::uint32_t, __builtin_bit_cast(float, magnitude) + 0x1p14f);
+      small &= 0xfu;
+    }
+    bits = static_cast<std::uint8_t>(sign | small);
+  }
+
+  TPX_HD constexpr explicit operator float() const {
+    std::uint32_t const sign = (bits & 0x80u) << 24;
+    std::uint32_t const magnitude = bits & 0x7fu;
+    if (magnitude < 8) {
+      float const value = static_cast<float>(magnitude) * 0x1p-9f;
+      return sign != 0 ? -value : value;
+    }
+    std::uint32_t const wide = magnitude == 0x7fu ? 0x7fc00000u : (magnitude << 20) + 0x3c000000u;
+    return __builtin_bit_cast(float, sign | wide);
+  }
+
+  TPX_HD friend constexpr bool operator==(float8_e4m3 a, float8_e4m3 b) {
+    return static_cast<float>(a) == static_cast<float>(b);
+  }
+};
+
 /// An element that collectives move: plain bytes, at most 16 of them.
 template <class T>
 concept element = std::is_trivially_copyable_v<T> && sizeof(T) <= 16;
@@ -112,11 +166,11 @@ concept float_like = requires(T v, float f) {
 
 }  // namespace detail
 
-/// What a reduction of T adds in: fp32 for 16-bit floating types (ours, CUDA's or any other that
-/// converts to and from float), T itself for the rest.
+/// What a reduction of T adds in: fp32 for 8- and 16-bit floating types (ours, CUDA's or any other
+/// that converts to and from float), T itself for the rest.
 template <element T>
 using accumulate_t =
-  std::conditional_t<sizeof(T) == 2 && !std::is_integral_v<T> && detail::float_like<T>, float, T>;
+  std::conditional_t<sizeof(T) <= 2 && !std::is_integral_v<T> && detail::float_like<T>, float, T>;
 
 /// Names an element type on the wire; types of the user's own share `other`.
 enum class dtype : std::uint8_t {
@@ -132,6 +186,7 @@ enum class dtype : std::uint8_t {
   uint16,
   uint32,
   uint64,
+  float8_e4m3,
   other
 };
 
@@ -145,6 +200,8 @@ template <element T>
     return dtype::float16;
   } else if constexpr (std::is_same_v<T, bfloat16>) {
     return dtype::bfloat16;
+  } else if constexpr (std::is_same_v<T, float8_e4m3>) {
+    return dtype::float8_e4m3;
   } else if constexpr (std::is_integral_v<T>) {
     constexpr int log2 = std::countr_zero(sizeof(T));
     return static_cast<dtype>(static_cast<int>(std::is_signed_v<T> ? dtype::int8 : dtype::uint8) +
@@ -155,9 +212,9 @@ template <element T>
 }
 
 [[nodiscard]] constexpr std::string_view name(dtype type) {
-  constexpr std::string_view names[]{"float32", "float64", "float16", "bfloat16", "int8",
-                                     "int16",   "int32",   "int64",   "uint8",    "uint16",
-                                     "uint32",  "uint64",  "other"};
+  constexpr std::string_view names[]{"float32", "float64", "float16",     "bfloat16", "int8",
+                                     "int16",   "int32",   "int64",       "uint8",    "uint16",
+                                     "uint32",  "uint64",  "float8_e4m3", "other"};
   return names[static_cast<std::uint8_t>(type)];
 }
 

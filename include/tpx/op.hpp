@@ -114,6 +114,15 @@ template <class T>
 add_residual(T*) -> add_residual<T>;
 static_assert(epilogue<add_residual<bfloat16>, float>);
 
+/// An epilogue of rows, for all-reduces of matrices (rows, columns): an epilogue that also has
+/// `columns` and a template row(r). Once all of a row's reduced values have been through the
+/// former and are stored in the output, row(r) is called with that row (row_of in
+/// protocol/rows.hpp): sums over it, and what is stored beside it. Every rank does all rows.
+template <class E, class A>
+concept row_epilogue = epilogue<E, A> && requires(E const e) {
+  { e.columns } -> std::convertible_to<std::size_t>;
+};
+
 namespace detail {
 
 /// Sixteen bits that tell one type from another in every process.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cut.hpp>
+#include <tpx/protocol/pushed_fold.hpp>
 #include <tpx/protocol/pushing_plan.hpp>
 #include <tpx/protocol/scatter.hpp>
 
@@ -24,6 +25,8 @@ void reduce_scatter(Comm& comm, Plan const& plan, In const& in, Out&& out, matri
   using Topology = typename Comm::topology_type;
   static_assert(reduction<Op, accumulate_t<T>>,
                 "an operation is a trivially copyable (value, value) -> value");
+  static_assert(!row_epilogue<Epilogue, accumulate_t<T>>,
+                "an epilogue of rows needs whole rows: allreduce");
   static_assert(detail::commutative<Op> || Topology::rank_order,
                 "Ring and Tree add in an order of their own: an operation that is not commutative "
                 "needs AllPairs or Auto");

@@ -47,6 +47,17 @@ concept thread_group = requires(G const g, bool ok, unsigned polls, std::uint64_
   g.mismatch(peer, value);
 };
 
+/// One whose threads can fold values: `reduce(values, op)` makes each of the M values what op, a
+/// commutative one, makes of those of all threads of the channel: of threads next to each other,
+/// then of pairs next to each other, and so on. `threads<N>`: threads of a channel of what is
+/// launched with N, if that is for the launch to say.
+template <class G>
+concept folding_group = thread_group<G> &&
+  requires(G const g, float (&values)[2], float (*op)(float, float)) {
+  { G::template threads<256> } -> std::convertible_to<unsigned>;
+  g.reduce(values, op);
+};
+
 /// A trivially copyable function object that a thread group of kind G can run.
 template <class P, class G>
 concept protocol =

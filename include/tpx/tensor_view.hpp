@@ -14,7 +14,7 @@ namespace tpx {
 
 /// Bytes of one element; 0 for types that tpx has no name for.
 [[nodiscard]] constexpr std::size_t size_of(dtype type) {
-  constexpr std::size_t sizes[]{4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8};
+  constexpr std::size_t sizes[]{4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8, 1};
   auto const index = static_cast<std::size_t>(type);
   return index < std::size(sizes) ? sizes[index] : 0;
 }

@@ -36,8 +36,9 @@ enum class kind {
   allgather_streamed,
   to_all,
   to_one,
-  empty_turn,
-  one_way
+  rows_one,
+  rows_two,
+  empty_turn
 };
 inline constexpr char const* names[] = {"one-shot all-reduce",
                                         "all-reduce",
@@ -56,8 +57,9 @@ inline constexpr char const* names[] = {"one-shot all-reduce",
                                         "streamed all-gather",
                                         "broadcast at once",
                                         "gather at once",
-                                        "barrier",
-                                        "one-way message"};
+                                        "one-shot all-reduce of rows",
+                                        "two-shot all-reduce of rows",
+                                        "barrier"};
 
 /// One collective: what each rank brings, what it must end with, and what it ends with.
 struct call {

@@ -6,14 +6,9 @@
 #include <tpx/protocol/barrier.hpp>
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
+#include <tpx/protocol/pushed_rows.hpp>
 
 #include <atomic>
-
-// Present under ThreadSanitizer.
-extern "C" {
-void AnnotateIgnoreReadsBegin(char const*, int) __attribute__((weak));
-void AnnotateIgnoreReadsEnd(char const*, int) __attribute__((weak));
-}
 
 /// Sequences of turns at the cells, as kernels that a stream runs one after the other: a rank's
 /// channels start in any order, and those of the next kernel once all of the last have ended.
@@ -22,7 +17,8 @@ namespace explore {
 inline constexpr std::array turn_kinds{
   kind::one_at_once,     kind::one_streamed,     kind::two_at_once,       kind::two_streamed,
   kind::scatter_at_once, kind::scatter_streamed, kind::allgather_at_once, kind::allgather_streamed,
-  kind::to_all,          kind::to_one,           kind::empty_turn,        kind::one_way};
+  kind::to_all,          kind::to_one,           kind::rows_one,          kind::rows_two,
+  kind::empty_turn};
 
 /// What its streamed protocol has; 1: it is not streamed.
 [[nodiscard]] constexpr unsigned crews_of(kind what) {
@@ -41,22 +37,14 @@ inline constexpr std::array turn_kinds{
 /// A thread of a kernel of so many of the rank's channels.
 class kernel_thread {
  public:
-  kernel_thread(explorer_thread const& me, unsigned channels) : me_{me}, channels_{channels} {
-    // A turn reads both records of the one before it and keeps the one that nobody may be writing.
-    if (AnnotateIgnoreReadsBegin != nullptr) { AnnotateIgnoreReadsBegin(__FILE__, __LINE__); }
-  }
+  /// `shared`: a word for each thread of the channel, if they fold values.
+  kernel_thread(explorer_thread const& me, unsigned channels, std::int32_t* shared = nullptr)
+      : me_{me}, channels_{channels}, shared_{shared} {}
 
   static constexpr unsigned tile = explorer_thread::tile;
   [[nodiscard]] unsigned thread_rank() const { return me_.thread_rank(); }
   [[nodiscard]] unsigned size() const { return me_.size(); }
-  [[nodiscard]] unsigned channel() const {
-    // Asked for after those reads and before all others.
-    if (AnnotateIgnoreReadsEnd != nullptr && ignoring_) {
-      AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
-    }
-    ignoring_ = false;
-    return me_.channel();
-  }
+  [[nodiscard]] unsigned channel() const { return me_.channel(); }
   [[nodiscard]] unsigned channels() const { return channels_; }
   [[nodiscard]] bool all(bool ok) const { return me_.all(ok); }
   [[nodiscard]] bool pause(unsigned polls, std::uint64_t& word, tpx::goal wanted, int peer) const {
@@ -66,14 +54,28 @@ class kernel_thread {
   void ring(int peer) const { me_.ring(peer); }
   void mismatch(int peer, std::uint64_t signature) const { me_.mismatch(peer, signature); }
 
+  template <unsigned Launched>
+  static constexpr unsigned threads = Launched;
+  template <class A, unsigned M, class Op>
+  void reduce(A (&values)[M], Op const& op) const {
+    unsigned const many = size();
+    for (A& v : values) {
+      shared_[thread_rank()] = static_cast<std::int32_t>(v);
+      sync();
+      v = static_cast<A>(shared_[0]);
+      for (unsigned t = 1; t < many; ++t) { v = op(v, static_cast<A>(shared_[t])); }
+      sync();
+    }
+  }
+
  protected:
   explorer_thread const& me_;
 
  private:
   unsigned channels_;
-  mutable bool ignoring_ = true;
+  std::int32_t* shared_;
 };
-static_assert(tpx::thread_group<kernel_thread>);
+static_assert(tpx::folding_group<kernel_thread>);
 
 /// Its channel's threads can be crews, and thread t of one tells thread t of the others.
 class crew_thread : public kernel_thread {
@@ -87,6 +89,7 @@ class crew_thread : public kernel_thread {
    public:
     explicit crews(crew_thread const& all) : all_{all} {}
     [[nodiscard]] unsigned role() const { return all_.thread_rank() / each(); }
+    [[nodiscard]] bool any(bool so) const { return so; }
     void tell(std::uint64_t rounds) const {
       std::atomic_ref{word(role())}.store(rounds, std::memory_order_release);
       (void)all_.size();  // a step
@@ -131,37 +134,17 @@ struct mixed_with_place {
   }
 };
 
-/// A turn whose end says nothing of the other ranks: the root gives the packets to all of them.
-/// Nothing that ships is such a turn as yet, but turns make room for it.
-struct one_way_message {
-  tpx::wires w;
-  element* data;
-  std::size_t n;
-  int root;
-  std::uint64_t rounds;
-
-  template <class Group>
-  void operator()(Group const& group) const {
-    tpx::turn<Group> const t{group, w};
-    auto const cut = tpx::deal::of(group, tpx::packets_of<element>(n));
-    tpx::take_turn(
-      t, false, rounds, rounds, [] { return 0; },
-      [&](int) {
-        for (std::uint64_t r = 0; cut.has(r); ++r) {
-          tpx::pushing<Group> const lanes{t, w, r, cut.threads};
-          auto const k = cut.packet(r);
-          for (int to = 0; w.rank == root && to < w.size(); ++to) {
-            if (to != root) { lanes.give(to, cut.me, tpx::read_packet(data, n, k)); }
-          }
-          if (w.rank == root) { continue; }
-          tpx::packet got[tpx::max_ranks];
-          auto const from = tpx::rank_set{1} << root;
-          if (!lanes.take(from, cut.me, got)) { return false; }
-          tpx::write_packet(data, n, k, got[root]);
-          lanes.template clear<tpx::max_ranks>(from, cut.me);
-        }
-        return true;
-      });
+/// And stores of each row its sum, and its values mixed with that.
+struct shown_rows {
+  element* mixed;
+  element* sums;
+  std::size_t columns;
+  element operator()(element v, std::size_t i) const { return mixed_with_place{}(v, i); }
+  template <class Row>
+  void row(Row const& r) const {
+    element const sum = r.sum([](element v, std::size_t) { return v; });
+    r.set(sums, sum);
+    r.store(mixed, [&](element v, std::size_t) { return v ^ sum; });
   }
 };
 
@@ -172,6 +155,26 @@ struct turn_call {
   bool crews = false;
   std::uint64_t rounds = 0;
   std::vector<std::uint64_t> told;  // a word a thread
+  std::size_t columns = 0;          // if it has rows; then by rank, as shown_rows has them:
+  std::vector<element> mixed[tpx::max_ranks];
+  std::vector<element> sums[tpx::max_ranks];
+  std::vector<element> shared;  // a word a thread
+
+  /// Whether each rank was shown the rows that it has in the end.
+  [[nodiscard]] bool shown() const {
+    for (std::size_t r = 0; columns != 0 && r < tpx::max_ranks; ++r) {
+      for (std::size_t i = 0; i < data.out[r].size(); ++i) {
+        std::size_t const first = i / columns * columns;
+        std::uint32_t sum = 0;
+        for (std::size_t c = 0; c < columns; ++c) {
+          sum += static_cast<std::uint32_t>(data.out[r][first + c]);
+        }
+        auto const s = static_cast<element>(sum);
+        if (sums[r][i / columns] != s || mixed[r][i] != (data.out[r][i] ^ s)) { return false; }
+      }
+    }
+    return true;
+  }
 };
 
 /// Draws kernels, and works out what they must give.
@@ -187,7 +190,7 @@ class turn_planner {
     c.data.root = static_cast<int>(random_.below(ranks()));
     c.data.in_place = random_.below(2) == 0;
     c.channels = static_cast<unsigned>(what == kind::empty_turn ? 1 : 1 + random_.below(most));
-    c.crews = where_.threads % crews_of(what) == 0 && random_.below(4) != 0;
+    c.crews = crews_of(what) > 1 && where_.threads % crews_of(what) == 0 && random_.below(4) != 0;
     c.told.assign(ranks() * most * where_.threads, 0);
     c.data.arrived.assign(ranks() * most * where_.threads, 0);
     std::size_t const playing = c.channels == 1 ? 1 : c.channels - 1;
@@ -196,7 +199,9 @@ class turn_planner {
     c.rounds =
       what == kind::empty_turn ? 0 : random_.below((any ? 9 : tpx::window_layout::areas) + 1);
     bool const shares = what == kind::two_at_once || what == kind::two_streamed;
-    if (c.rounds != 0) {
+    if (what == kind::rows_one || what == kind::rows_two) {
+      draw_rows(c, playing);
+    } else if (c.rounds != 0) {
       std::size_t const packets = c.rounds * round - random_.below(round);
       std::size_t const all = shares ? packets * ranks() - random_.below(ranks()) : packets;
       c.data.n = 4 * all - random_.below(4);
@@ -207,6 +212,22 @@ class turn_planner {
 
  private:
   [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(where_.layout.ranks); }
+
+  /// Rows of up to three packets for each thread, such that some are of one round.
+  void draw_rows(turn_call& c, std::size_t playing) {
+    std::size_t const rows = random_.below(3 * playing + 2);
+    c.columns = 1 + random_.below(random_.below(2) == 0 ? 4 : 12 * where_.threads);
+    c.data.n = rows * c.columns;
+    std::size_t const packets = tpx::packets_of<element>(c.columns);
+    std::size_t const each =
+      c.data.what == kind::rows_one ? packets : (packets + ranks() - 1) / ranks();
+    c.rounds = (rows + playing - 1) / playing * ((each + where_.threads - 1) / where_.threads);
+    for (std::size_t r = 0; r < ranks(); ++r) {
+      c.mixed[r].assign(c.data.n, untouched);
+      c.sums[r].assign(rows, untouched);
+    }
+    c.shared.assign(c.told.size(), 0);
+  }
 
   /// Often what an empty or a masked cell's last word looks like.
   element value() {
@@ -231,6 +252,8 @@ class turn_planner {
       case kind::one_streamed:
       case kind::two_at_once:
       case kind::two_streamed:
+      case kind::rows_one:
+      case kind::rows_two:
         reduce(c);
         break;
       case kind::scatter_at_once:
@@ -243,7 +266,6 @@ class turn_planner {
         gather(c);
         break;
       case kind::to_all:
-      case kind::one_way:
         send(c);
         break;
       default:
@@ -351,7 +373,19 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
                     is_root && !c.in_place};
   copy const to_all{w, out, out, c.n, 0, is_root ? others : 0, is_root ? 0 : root, false};
   auto const rounds = kernel.rounds;
+  shown_rows const shown{kernel.mixed[rank].data(), kernel.sums[rank].data(), kernel.columns};
+  tpx::reducing<element, in_order, shown_rows> const row{w, job.in, out, kernel.columns, {}, shown};
+  auto const by_rows = [&](auto const& shots) {
+    std::size_t const rows = c.n / kernel.columns;
+    std::uint64_t const each = (shots.packets() + where.threads - 1) / where.threads;
+    std::size_t const wide = (shots.packets() + each - 1) / each;
+    tpx::rowwise<std::remove_cvref_t<decltype(shots)>>{shots, rows, each, wide, rounds}(group);
+  };
   switch (c.what) {
+    case kind::rows_one:
+      return by_rows(tpx::pushed_one_shot<element, in_order, shown_rows, peers>{row});
+    case kind::rows_two:
+      return by_rows(tpx::pushed_two_shot<element, in_order, shown_rows, peers>{row});
     case kind::one_at_once:
       return at_once<one>{{job}, rounds}(group);
     case kind::one_streamed:
@@ -372,8 +406,6 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
       return at_once<copy>{to_one, rounds}(group);
     case kind::to_all:
       return at_once<copy>{to_all, rounds}(group);
-    case kind::one_way:
-      return one_way_message{w, out, c.n, c.root, rounds}(group);
     default:
       tpx::turn_barrier{w}(group);
   }
@@ -452,9 +484,10 @@ inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint6
       if (k.crews) {
         carry_out(k, signature, where, me.rank(), crew_thread{me, k.channels, &k.told[first]});
       } else {
-        carry_out(k, signature, where, me.rank(), kernel_thread{me, k.channels});
+        element* const shared = k.shared.empty() ? nullptr : &k.shared[first];
+        carry_out(k, signature, where, me.rank(), kernel_thread{me, k.channels, shared});
       }
-      if (me.channel() != 0 || k.data.what == kind::one_way || me.stopped()) { continue; }
+      if (me.channel() != 0 || me.stopped()) { continue; }
       // The conductor's part ends once every rank's stream has come as far.
       element here = 0;
       for (auto const one : k.data.arrived) { here += one; }
@@ -471,6 +504,9 @@ inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint6
   for (std::size_t i = 0; i < kernels.size() && result.what.empty(); ++i) {
     auto const differs = kernels[i].data.difference(ranks);
     if (!differs.empty()) { result.what = "call " + std::to_string(i) + ", " + differs; }
+    if (differs.empty() && !kernels[i].shown()) {
+      result.what = "call " + std::to_string(i) + " was shown other rows";
+    }
   }
   if (result.what.empty() && !emptied(where)) { result.what = "a cell was left full"; }
   if (!result.what.empty()) {
@@ -483,11 +519,7 @@ inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint6
 /// As flag_variants(), of turns at the cells.
 inline std::vector<variant> turn_variants(twist how = twist::none) {
   std::vector<variant> v;
-  for (auto const what : turn_kinds) {
-    if (how == twist::none || what != kind::one_way) {
-      v.push_back({"Cells", what, play_turns, how});
-    }
-  }
+  for (auto const what : turn_kinds) { v.push_back({"Cells", what, play_turns, how}); }
   return v;
 }
 

@@ -6,6 +6,7 @@
 #include <tpx/cuda/launch.cuh>
 #include <tpx/cuda/trace.cuh>
 #include <tpx/cuda/watcher.cuh>
+#include <tpx/protocol/pushed_rows.hpp>
 #include <tpx/protocol/shots.hpp>
 #include <tpx/runtime/cell.hpp>
 
@@ -106,18 +107,36 @@ class engine<Transport, Topology, Cuda> {
       return rounds(shots, 1) <= window_layout::areas;
     }
 
+    /// The most packets of a round that one rank gives to one other.
+    template <class Shots>
+    [[nodiscard]] std::size_t lane(Shots const& shots) const {
+      int const givers = std::max(shots.wiring().size() - 1, 1);
+      return self.layout_.area_cells / static_cast<std::size_t>(givers * Shots::shots);
+    }
+
     /// Blocks that move a message, of which a round's packets, one a thread of a crew, must fit
     /// into a lane; and the conductor. From what all ranks know alone, so that all launch the same.
     template <class Shots>
     [[nodiscard]] unsigned blocks(Shots const& shots, unsigned crews) const {
-      int const givers = std::max(shots.wiring().size() - 1, 1);
-      std::size_t const lane =
-        self.layout_.area_cells / static_cast<std::size_t>(givers * Shots::shots);
       std::size_t const threads = crews == 1 ? block_threads : crew_threads;
       std::size_t const wanted = (shots.packets() + threads - 1) / threads;
       std::size_t const bound = crews == 1 ? tune().most_blocks : tune().stream_blocks;
-      std::size_t const most = std::min(bound, lane / threads);
+      std::size_t const most = std::min(bound, lane(shots) / threads);
       return static_cast<unsigned>(std::max<std::size_t>(std::min(wanted, most), 1)) + 1;
+    }
+
+    /// An all-reduce of rows whose epilogue wants them whole: as many blocks as rows, if the lanes
+    /// hold a round of each, and the conductor.
+    template <class Shots>
+    void by_rows(Shots const& shots, std::size_t rows) const {
+      if (rows == 0) { return; }
+      constexpr std::size_t threads = rowwise<Shots>::block_threads;
+      std::uint64_t const each = (shots.packets() + threads - 1) / threads;
+      std::size_t const wide = (shots.packets() + each - 1) / each;
+      std::size_t const most = std::min<std::size_t>(tune().stream_blocks, lane(shots) / wide);
+      std::size_t const busy = std::max<std::size_t>(std::min(rows, most), 1);
+      std::uint64_t const rounds = (rows + busy - 1) / busy * each;
+      (*this)(rowwise<Shots>{shots, rows, each, wide, rounds}, static_cast<unsigned>(busy) + 1);
     }
 
     /// `blocks`: 0: one a channel.

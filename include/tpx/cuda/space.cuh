@@ -60,8 +60,42 @@ class cuda_block {
   }
   __device__ static void ring(int) noexcept {}
 
+  /// See folding_group. For blocks of 2^k warps.
+  template <unsigned Launched>
+  static constexpr unsigned threads = Launched;
+  template <class A, unsigned M, class Op>
+  __device__ static void reduce(A (&values)[M], Op const& op) noexcept {
+    constexpr unsigned everyone = ~0u;
+    __shared__ A of_warp[M][32];
+    unsigned const warps = blockDim.x / 32;
+    unsigned const lane = threadIdx.x % 32;
+    auto const pairwise = [&](unsigned threads) {
+      for (unsigned s = 1; s < threads; s *= 2) {
+        TPX_UNROLL
+        for (unsigned m = 0; m < M; ++m) {
+          values[m] = op(values[m], __shfl_xor_sync(everyone, values[m], s));
+        }
+      }
+    };
+    pairwise(32);
+    sync();  // all have read what the last call left
+    TPX_UNROLL
+    for (unsigned m = 0; m < M; ++m) {
+      if (lane == 0) { of_warp[m][threadIdx.x / 32] = values[m]; }
+    }
+    sync();
+    TPX_UNROLL
+    for (unsigned m = 0; m < M; ++m) { values[m] = of_warp[m][lane % warps]; }
+    pairwise(warps);
+  }
+
   /// The block's threads as so many crews of equal size, who tell each other how far they are: warp
   /// w of a crew with warp w of the others. Once a kernel; a sync() comes before the first telling.
+  ///
+  /// Words in shared memory, one a warp, at which all but the clearing are read-modify-writes by
+  /// one lane: plain stores and loads would do as well in the memory model, if they are atomic, but
+  /// compute-sanitizer cannot tell such from races. Named barriers would need no words, but cannot
+  /// be left when the group is aborted.
   template <unsigned Crews>
   class crews {
    public:
@@ -71,22 +105,31 @@ class cuda_block {
     [[nodiscard]] __device__ static unsigned role() noexcept {
       return threadIdx.x / (blockDim.x / Crews);
     }
+    /// Whether any of this thread's warp says so. These three are called by whole warps.
+    [[nodiscard]] __device__ static bool any(bool so) noexcept {
+      return __any_sync(~0u, static_cast<int>(so)) != 0;
+    }
     /// This warp has done so many rounds.
     __device__ void tell(std::uint64_t rounds) const noexcept {
       __syncwarp();
       if (threadIdx.x % 32 == 0) {
-        count{told_[place(role())]}.store(static_cast<unsigned>(rounds),
-                                          cuda::memory_order_release);
+        (void)count{told_[place(role())]}.exchange(static_cast<unsigned>(rounds),
+                                                   cuda::memory_order_release);
       }
     }
     /// Waits until the crew of that role has done so many. False: the group was aborted.
     [[nodiscard]] __device__ bool until(unsigned role, std::uint64_t rounds) const noexcept {
-      for (unsigned polls = 0; count{told_[place(role)]}.load(cuda::memory_order_acquire) <
-                               static_cast<unsigned>(rounds);
-           ++polls) {
-        if (polls % 64 == 63 && all_.aborted()) { return false; }
+      bool ended = false;
+      if (threadIdx.x % 32 == 0) {
+        count const theirs{told_[place(role)]};
+        for (unsigned polls = 0; !ended && theirs.fetch_add(0, cuda::memory_order_acquire) <
+                                             static_cast<unsigned>(rounds);
+             ++polls) {
+          ended = polls % 64 == 63 && all_.aborted();
+        }
       }
-      return true;
+      __syncwarp();  // which orders memory; a vote does not
+      return !any(ended);
     }
 
    private:
@@ -154,7 +197,7 @@ class cuda_block {
   std::uint64_t signature_;
   mutable std::uint64_t begun_ns_ = 0;
 };
-static_assert(thread_group<cuda_block>);
+static_assert(folding_group<cuda_block>);
 
 namespace detail {
 

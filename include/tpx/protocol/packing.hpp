@@ -19,12 +19,20 @@ template <element T>
   return (n + per_packet<T> - 1) / per_packet<T>;
 }
 
+/// What is made of a packet's elements: more or fewer bytes than it has.
+template <unsigned Bytes>
+struct [[gnu::may_alias]] alignas(Bytes % 16 == 0  ? 16
+                                  : Bytes % 8 == 0 ? 8
+                                                   : 4) words {
+  std::uint32_t word[(Bytes + 3) / 4];
+};
+
 namespace detail {
 
-/// Element `j` of a packet, by shifts where its size is a word's or less, so that it stays in
-/// registers.
-template <class T>
-[[nodiscard]] TPX_HD inline T get(packet const& p, unsigned j) {
+/// Element `j` of a packet or words, by shifts where its size is a word's or less, so that it stays
+/// in registers.
+template <class T, class Words>
+[[nodiscard]] TPX_HD inline T get(Words const& p, unsigned j) {
   if constexpr (sizeof(T) == 1) {
     return __builtin_bit_cast(T, static_cast<std::uint8_t>(p.word[j / 4] >> 8 * (j % 4)));
   } else if constexpr (sizeof(T) == 2) {
@@ -40,9 +48,9 @@ template <class T>
   }
 }
 
-/// Sets element `j` of a packet that is zero there.
-template <class T>
-TPX_HD inline void put(packet& p, unsigned j, T v) {
+/// Sets element `j` of a packet or words that are zero there.
+template <class T, class Words>
+TPX_HD inline void put(Words& p, unsigned j, T v) {
   if constexpr (sizeof(T) == 1 || sizeof(T) == 2) {
     std::conditional_t<sizeof(T) == 1, std::uint8_t, std::uint16_t> bits;
     __builtin_memcpy(&bits, &v, sizeof(T));
@@ -53,8 +61,9 @@ TPX_HD inline void put(packet& p, unsigned j, T v) {
   }
 }
 
+template <class Words = packet>
 [[nodiscard]] TPX_HD inline bool aligned(void const* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % sizeof(packet) == 0;
+  return reinterpret_cast<std::uintptr_t>(p) % alignof(Words) == 0;
 }
 
 /// Element by element. Out of line, as is all that is rare: a kernel begins with its code uncached.
@@ -67,10 +76,10 @@ template <element T>
   }
   return p;
 }
-template <element T>
-[[gnu::noinline]] TPX_HD void write_elements(T* to, std::size_t count, packet p) {
+template <unsigned Many, element T, class Words>
+[[gnu::noinline]] TPX_HD void write_elements(T* to, std::size_t count, Words p) {
   TPX_UNROLL
-  for (unsigned j = 0; j < per_packet<T>; ++j) {
+  for (unsigned j = 0; j < Many; ++j) {
     if (j < count) { to[j] = get<T>(p, j); }
   }
 }
@@ -89,16 +98,21 @@ template <element T>
   return detail::read_elements(from + at, at < n ? n - at : 0);
 }
 
+/// Stores the k-th words, of `Many` elements each, of the n elements at `to`.
+template <unsigned Many, element T, class Words>
+TPX_HD inline void write_words(T* to, std::size_t n, std::size_t k, Words const& p) {
+  std::size_t const at = k * Many;
+  if (sizeof(T) * Many == sizeof(Words) && at + Many <= n && detail::aligned<Words>(to)) {
+    *reinterpret_cast<Words*>(to + at) = p;
+    return;
+  }
+  detail::write_elements<Many>(to + at, at < n ? n - at : 0, p);
+}
+
 /// The reverse of read_packet().
 template <element T>
 TPX_HD inline void write_packet(T* to, std::size_t n, std::size_t k, packet const& p) {
-  constexpr unsigned many = per_packet<T>;
-  std::size_t const at = k * many;
-  if (sizeof(T) * many == 16 && at + many <= n && detail::aligned(to)) {
-    *reinterpret_cast<packet*>(to + at) = p;
-    return;
-  }
-  detail::write_elements(to + at, at < n ? n - at : 0, p);
+  write_words<per_packet<T>>(to, n, k, p);
 }
 
 /// By value, so that both stay in registers.

@@ -67,22 +67,17 @@ class pushing {
     return whole;
   }
 
-  /// Empties the cells that packet `k` of each of `from` lay in.
+  /// Empties the cells that packet `k` of each of `from` lay in. With `see`, waits until they are
+  /// empty for whoever looks (false: the wait was ended): what this thread stores from then on is
+  /// seen after that. On a GPU a load of system scope asks the memory itself, where it comes after
+  /// the store before it; a fence would do too, but wait for every store of its multiprocessor.
   template <int Peers>
-  TPX_HD void clear(rank_set from, std::size_t k) const {
+  [[nodiscard]] TPX_HD bool clear(rank_set from, std::size_t k, bool see) const {
     TPX_UNROLL
     for (int r = 0; r < Peers; ++r) {
       if ((from >> r & 1u) != 0) { cells::clear(cell_at(rank(), place(r, rank(), k))); }
     }
-  }
-
-  /// Waits until those cells are empty for whoever looks (false: the wait was ended): what this
-  /// thread stores from now on is seen after that. On a GPU a load of system scope asks the memory
-  /// itself, where it comes after the store before it; a fence would do too, but wait for every
-  /// store of its multiprocessor.
-  template <int Peers>
-  [[nodiscard]] TPX_HD bool see_clear(rank_set from, std::size_t k) const {
-    for (unsigned polls = 0;; ++polls) {
+    for (unsigned polls = 0; see; ++polls) {
       bool full = false;
       TPX_UNROLL
       for (int r = 0; r < Peers; ++r) {
@@ -90,9 +85,10 @@ class pushing {
           full |= cells::load(cell_at(rank(), place(r, rank(), k))).word[3] != cells::nothing;
         }
       }
-      if (!full) { return true; }
+      if (!full) { break; }
       if (!t_.group().pause(polls, cell_at(rank(), 0).upper, goal{0}, rank())) { return false; }
     }
+    return true;
   }
 
  private:
@@ -130,7 +126,7 @@ class pushing {
       if (!group.pause(polls, c.upper, goal{~0ull}, from)) { return 0; }
     }
     said.store(0, cuda::memory_order_relaxed);
-    // And sees it so, as see_clear() does: else it might come after what the next giver says here.
+    // And sees it so, as clear() does: else it might come after what the next giver says here.
     for (unsigned polls = 0; said.load(cuda::memory_order_relaxed) != 0; ++polls) {
       if (!group.pause(polls, c.upper, goal{0}, from)) { return 0; }
     }

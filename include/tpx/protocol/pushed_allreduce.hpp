@@ -1,66 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/protocol/reducing.hpp>
-#include <tpx/protocol/shots.hpp>
+#include <tpx/protocol/pushed_fold.hpp>
 
 namespace tpx {
-
-/// Every rank gives all others its values and folds everybody's itself, in rank order: one hop,
-/// n-1 times the bytes. Peers: there are at most so many ranks.
-template <class T, class Op, class Epilogue, int Peers>
-struct pushed_one_shot {
-  reducing<T, Op, Epilogue> job;
-
-  static constexpr std::string_view name = "one-shot";
-  static constexpr std::string_view streamed_name = "one-shot, streamed";
-  static constexpr int shots = 1;
-  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
-
-  [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
-  [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }
-
-  [[nodiscard]] TPX_HD packet ready(deal const& cut) const {
-    return cut.has(0) ? read_packet(job.in, job.n, cut.packet(0)) : packet{};
-  }
-
-  template <class Group>
-  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
-                   packet const* first) const {
-    pushing<Group> const lanes{t, job.w, round, cut.threads};
-    packet const own =
-      round == 0 && first != nullptr ? *first : read_packet(job.in, job.n, cut.packet(round));
-    TPX_UNROLL
-    for (int d = 1; d < Peers; ++d) {
-      if (int const to = next_rank(job.w, d); to >= 0) { lanes.give(to, cut.me, own); }
-    }
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
-    std::size_t const k = cut.packet(round);
-    packet const own = read_packet(job.in, job.n, k);
-    packet got[Peers] = {};
-    if (!pushing<Group>{t, job.w, round, cut.threads}.take(t.others(), cut.me, got)) {
-      return false;
-    }
-    write_packet(job.out, job.n, k, job.folded(own, got, k));
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool collect(turn<Group> const&, deal const&, std::uint64_t) const {
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
-                                  bool see) const {
-    pushing<Group> const lanes{t, job.w, round, cut.threads};
-    lanes.template clear<Peers>(t.others(), cut.me);
-    return !see || lanes.template see_clear<Peers>(t.others(), cut.me);
-  }
-};
 
 /// Each rank folds a share, in rank order, and gives it to all: two hops, 2(n-1)/n times the bytes.
 ///
@@ -69,6 +12,8 @@ struct pushed_one_shot {
 template <class T, class Op, class Epilogue, int Peers>
 struct pushed_two_shot {
   reducing<T, Op, Epilogue> job;
+
+  using value_type = T;
 
   static constexpr std::string_view name = "two-shot";
   static constexpr std::string_view streamed_name = "two-shot, streamed";
@@ -93,7 +38,7 @@ struct pushed_two_shot {
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
-        lanes.give(to, cut.me, read_packet(job.in, job.n, of_rank(to, cut, round)));
+        lanes.give(to, cut.me, read_packet(job.in + cut.first, job.n, of_rank(to, cut, round)));
       }
     }
   }
@@ -103,17 +48,17 @@ struct pushed_two_shot {
   [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
     pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
     std::size_t const mine = of_rank(job.w.rank, cut, round);
-    packet const own = read_packet(job.in, job.n, mine);
+    packet const own = read_packet(job.in + cut.first, job.n, mine);
     packet got[Peers] = {};
     if (!lanes.take(t.others(), cut.me, got)) { return false; }
-    packet const done = job.folded(own, got, mine);
+    packet const done = job.folded(own, got, cut.first, mine);
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
         lanes.give(to, cut.threads + cut.me, done);
       }
     }
-    write_packet(job.out, job.n, mine, done);
+    write_packet(job.out + cut.first, job.n, mine, done);
     return true;
   }
 
@@ -126,7 +71,7 @@ struct pushed_two_shot {
     TPX_UNROLL
     for (int r = 0; r < Peers; ++r) {
       if ((t.others() >> r & 1u) != 0) {
-        write_packet(job.out, job.n, of_rank(r, cut, round), got[r]);
+        write_packet(job.out + cut.first, job.n, of_rank(r, cut, round), got[r]);
       }
     }
     return true;
@@ -137,8 +82,7 @@ struct pushed_two_shot {
                                   int shot, bool see) const {
     pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
     std::size_t const k = shot == 1 ? cut.me : cut.threads + cut.me;
-    lanes.template clear<Peers>(t.others(), k);
-    return !see || lanes.template see_clear<Peers>(t.others(), k);
+    return lanes.template clear<Peers>(t.others(), k, see);
   }
 
  private:

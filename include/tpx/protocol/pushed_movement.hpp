@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/protocol/reducing.hpp>
+#include <tpx/protocol/packing.hpp>
 #include <tpx/protocol/shots.hpp>
 
 namespace tpx {
@@ -72,73 +72,10 @@ struct pushed_copy {
   }
 
   template <class Group>
-  [[nodiscard]] TPX_HD bool collect(turn<Group> const&, deal const&, std::uint64_t) const {
-    return true;
-  }
-
-  template <class Group>
   [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
                                   bool see) const {
     pushing<Group> const lanes{t, w, round, cut.threads};
-    lanes.template clear<Peers>(from, cut.me);
-    return !see || lanes.template see_clear<Peers>(from, cut.me);
-  }
-};
-
-/// Every rank gives each other its part and folds everybody's for its own, in rank order.
-template <class T, class Op, class Epilogue, int Peers>
-struct pushed_reduce_scatter {
-  reducing<T, Op, Epilogue> job;  // in: (ranks, n), out: (n)
-
-  static constexpr std::string_view name = "push";
-  static constexpr std::string_view streamed_name = "push, streamed";
-  static constexpr int shots = 1;
-  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
-
-  [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
-  [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }
-  [[nodiscard]] TPX_HD packet ready(deal const&) const { return {}; }
-
-  template <class Group>
-  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
-                   packet const*) const {
-    pushing<Group> const lanes{t, job.w, round, cut.threads};
-    TPX_UNROLL
-    for (int d = 1; d < Peers; ++d) {
-      if (int const to = next_rank(job.w, d); to >= 0) {
-        lanes.give(to, cut.me, read_packet(part(to), job.n, cut.packet(round)));
-      }
-    }
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
-    std::size_t const k = cut.packet(round);
-    packet const own = read_packet(part(job.w.rank), job.n, k);
-    packet got[Peers] = {};
-    if (!pushing<Group>{t, job.w, round, cut.threads}.take(t.others(), cut.me, got)) {
-      return false;
-    }
-    write_packet(job.out, job.n, k, job.folded(own, got, k));
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool collect(turn<Group> const&, deal const&, std::uint64_t) const {
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
-                                  bool see) const {
-    pushing<Group> const lanes{t, job.w, round, cut.threads};
-    lanes.template clear<Peers>(t.others(), cut.me);
-    return !see || lanes.template see_clear<Peers>(t.others(), cut.me);
-  }
-
- private:
-  [[nodiscard]] TPX_HD T const* part(int rank) const {
-    return job.in + static_cast<std::size_t>(rank) * job.n;
+    return lanes.template clear<Peers>(from, cut.me, see);
   }
 };
 

@@ -6,32 +6,27 @@
 
 namespace tpx {
 
-/// The d-th rank after this one; -1 where there are no more than d ranks.
-[[nodiscard]] TPX_HD inline int next_rank(wires const& w, int d) {
-  if (d >= w.size()) { return -1; }
-  return w.rank + d < w.size() ? w.rank + d : w.rank + d - w.size();
-}
-
 /// What reductions over cells share: their operands, and folding in rank order.
 template <class T, class Op, class Epilogue>
 struct reducing {
   wires w;
-  T const* in;  // (n)
-  T* out;       // (n), may be `in`
-  std::size_t n;
+  T const* in;    // (n)
+  T* out;         // (n), may be `in`
+  std::size_t n;  // of a row, where there are rows
   Op op;
   Epilogue epilogue;
 
-  /// Packet k of the output, from this rank's and the others' of the input.
+  /// Packet k of the row of the output that begins with element `first`, from this rank's and the
+  /// others' of the input.
   template <int Peers>
   [[nodiscard]] TPX_HD packet folded(packet const& own, packet const (&got)[Peers],
-                                     std::size_t k) const {
+                                     std::size_t first, std::size_t k) const {
     widened<T> sum{choose(w.rank == 0, own, got[0])};
     TPX_UNROLL
     for (int r = 1; r < Peers; ++r) {
       if (r < w.size()) { sum.fold(choose(r == w.rank, own, got[r]), op); }
     }
-    return sum.finished(epilogue, k * per_packet<T>, n);
+    return sum.finished(epilogue, first + k * per_packet<T>, first + n);
   }
 };
 

@@ -8,14 +8,18 @@
 namespace tpx {
 
 /// A message of so many packets, dealt out to threads: in round r, thread t of T has packet
-/// r T + t. Every rank's thread t has the same packets in the same rounds.
+/// r T + t. Every rank's thread t has the same packets in the same rounds. Where a message has
+/// rows (protocol/pushed_rows.hpp), it is one of them.
 struct deal {
   std::size_t packets;
-  std::size_t me;  // this thread among those that play, or of its crew
+  std::size_t me;  // this thread among those that play, or of its crew: its place in a lane
   std::size_t threads;
+  std::size_t step = threads;
+  std::size_t begin = me;
+  std::size_t first = 0;  // element at which the row begins
 
   [[nodiscard]] TPX_HD std::size_t packet(std::uint64_t round) const {
-    return round * threads + me;
+    return round * step + begin;
   }
   [[nodiscard]] TPX_HD bool has(std::uint64_t round) const { return packet(round) < packets; }
 
@@ -40,7 +44,7 @@ inline constexpr unsigned crew_threads = 128;
 /// 2. `ready(cut)`: reads this thread's first packet; `give(turn, cut, round, first)` gives the
 ///    first shot, `first` being nullptr or what ready() gave.
 /// 3. `fold(turn, cut, round)`: takes the first shots, gives the second; false if a wait was ended.
-/// 4. `collect(turn, cut, round)`: takes the second shots.
+/// 4. `collect(turn, cut, round)`: takes the second shots, where there are two.
 /// 5. `clear(turn, cut, round, shot, see)`: empties the cells of a shot; `see`: and sees them so;
 ///    false if a wait was ended.
 template <class S, class Group>
@@ -50,9 +54,11 @@ concept shots_over = requires(S const s, turn<Group> const t, deal const cut, st
   { s.wiring() } -> std::convertible_to<wires const&>;
   s.give(t, cut, round, nullptr);
   { s.fold(t, cut, round) } -> std::same_as<bool>;
-  { s.collect(t, cut, round) } -> std::same_as<bool>;
   { s.clear(t, cut, round, 1, true) } -> std::same_as<bool>;
-};
+}
+&&(S::shots == 1 || requires(S const s, turn<Group> const t, deal const cut) {
+  { s.collect(t, cut, 0) } -> std::same_as<bool>;
+});
 
 /// A message of so few rounds that each has an area of its own: all is given, then all is taken.
 template <class Shots>
@@ -69,7 +75,7 @@ struct at_once {
     turn<Group> const t{group, shots.wiring()};
     deal const cut = deal::of(group, shots.packets());
     take_turn(
-      t, true, rounds, rounds, [&] { return shots.ready(cut); },
+      t, rounds, rounds, [&] { return shots.ready(cut); },
       [&](packet const& first) {
         TPX_ROLLED
         for (std::uint64_t r = 0; cut.has(r); ++r) { shots.give(t, cut, r, &first); }
@@ -78,10 +84,12 @@ struct at_once {
           if (!shots.fold(t, cut, r)) { return false; }
           if (!shots.clear(t, cut, r, 1, false)) { return false; }
         }
-        TPX_ROLLED
-        for (std::uint64_t r = 0; Shots::shots == 2 && cut.has(r); ++r) {
-          if (!shots.collect(t, cut, r)) { return false; }
-          if (!shots.clear(t, cut, r, 2, false)) { return false; }
+        if constexpr (Shots::shots == 2) {
+          TPX_ROLLED
+          for (std::uint64_t r = 0; cut.has(r); ++r) {
+            if (!shots.collect(t, cut, r)) { return false; }
+            if (!shots.clear(t, cut, r, 2, false)) { return false; }
+          }
         }
         return true;
       });
@@ -109,11 +117,11 @@ struct streamed {
       auto const all = group.template split<crews>();
       deal const cut = deal::of(group, shots.packets(), crews);
       take_turn(
-        t, true, rounds, 2, [] { return 0; }, [&](int) { return side_by_side(t, cut, all); });
+        t, rounds, 2, [] { return 0; }, [&](int) { return side_by_side(t, cut, all); });
     } else {
       deal const cut = deal::of(group, shots.packets());
       take_turn(
-        t, true, rounds, 2, [] { return 0; }, [&](int) { return in_sequence(t, cut); });
+        t, rounds, 2, [] { return 0; }, [&](int) { return in_sequence(t, cut); });
     }
   }
 
@@ -125,43 +133,52 @@ struct streamed {
         if (!shots.fold(t, cut, round - 2)) { return false; }
         if (!shots.clear(t, cut, round - 2, 1, true)) { return false; }
       }
-      if (Shots::shots == 2 && round >= 3 && cut.has(round - 3)) {
-        if (!shots.collect(t, cut, round - 3)) { return false; }
-        if (!shots.clear(t, cut, round - 3, 2, true)) { return false; }
+      if constexpr (Shots::shots == 2) {
+        if (round >= 3 && cut.has(round - 3)) {
+          if (!shots.collect(t, cut, round - 3)) { return false; }
+          if (!shots.clear(t, cut, round - 3, 2, true)) { return false; }
+        }
       }
       if (cut.has(round)) { shots.give(t, cut, round, nullptr); }
     }
     return true;
   }
 
+  /// Threads that tell each other how far they are must do so together: all of them stay until none
+  /// has a packet left, or a wait of one was ended.
   template <class Group, class Crews>
   TPX_HD bool side_by_side(turn<Group> const& t, deal const& cut, Crews const& all) const {
-    constexpr unsigned last = Shots::shots;
-    auto const role = all.role();
     TPX_ROLLED
-    for (std::uint64_t round = 0; cut.has(round); ++round) {
-      if (role == 0) {
-        if (round >= 2 && !all.until(last, round - 1)) { return false; }
-        shots.give(t, cut, round, nullptr);
-        all.tell(round + 1);
-        continue;
-      }
-      if (role == 1) {
-        // What lies in the round's cells before the last crew emptied them is of round - areas. And
-        // where the output is the input, what this thread writes must have been given before.
-        constexpr unsigned areas = window_layout::areas;
-        bool const empty = last == 1 || round < areas || all.until(last, round - areas + 1);
-        if (!empty || !all.until(0, round + 1) || !shots.fold(t, cut, round)) { return false; }
-      } else if (!all.until(1, round + 1) || !shots.collect(t, cut, round)) {
-        return false;
-      }
-      if (role == last) {
-        if (Shots::shots == 2 && !shots.clear(t, cut, round, 2, true)) { return false; }
-        if (!shots.clear(t, cut, round, 1, true)) { return false; }
-      }
+    for (std::uint64_t round = 0; all.any(cut.has(round)); ++round) {
+      if (all.any(!part(t, cut, all, round))) { return false; }
       all.tell(round + 1);
     }
     return true;
+  }
+
+  /// What the thread's crew does in a round.
+  template <class Group, class Crews>
+  TPX_HD bool part(turn<Group> const& t, deal const& cut, Crews const& all,
+                   std::uint64_t round) const {
+    constexpr unsigned last = Shots::shots;
+    bool const mine = cut.has(round);
+    auto const role = all.role();
+    if (role == 0) {
+      if (round >= 2 && !all.until(last, round - 1)) { return false; }
+      if (mine) { shots.give(t, cut, round, nullptr); }
+      return true;
+    }
+    // Where the output is the input, what this crew writes must have been given before; and what
+    // was given was so after the last crew emptied these cells of what they held before.
+    if (!all.until(role - 1, round + 1)) { return false; }
+    if (!mine) { return true; }
+    if constexpr (last == 2) {
+      if (role == 2) {
+        return shots.collect(t, cut, round) && shots.clear(t, cut, round, 2, true) &&
+               shots.clear(t, cut, round, 1, true);
+      }
+    }
+    return shots.fold(t, cut, round) && (last == 2 || shots.clear(t, cut, round, 1, true));
   }
 };
 

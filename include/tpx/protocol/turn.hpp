@@ -14,30 +14,24 @@ namespace tpx {
 /// last turn's last. Before it has taken any packet it fills cells of its first rounds, and only
 /// once it knows that every other rank has ended the turn that used their areas last. For up to two
 /// rounds that is turn t-2 or an older one if turn t-1 had up to two rounds, and who has begun turn
-/// t-1 has ended turn t-2; else it is turn t-1, and who has begun turn t has ended that. Beginnings
-/// are heard of by the conductor, before its part of a turn ends where the collective implies that
-/// all ranks come, else before the next turn's first cell is filled. Later rounds:
-/// protocol/push.hpp. What a turn does is ordered before the next one by the stream, or by being of
-/// one thread: the end of a kernel is the fence between what it did to cells and the next one's
-/// announcement, and between what it heard and what the next one does.
+/// t-1 has ended turn t-2; else it is turn t-1, and who has begun turn t has ended that. No rank's
+/// conductor ends its part of a turn before all have begun it. Later rounds: protocol/push.hpp.
+/// What a turn does is ordered before the next one by the stream, or by being of one thread: the
+/// end of a kernel is the fence between what it did to cells and the next one's announcement, and
+/// between what it heard and what the next one does.
 template <thread_group Group>
 class turn {
  public:
   TPX_HD turn(Group const& group, wires const& w) : group_{group}, w_{w} {
     auto& all = turns();
-    state const even = all.after[0];
-    state const odd = all.after[1];
-    auto const newest = unpack(cells::load(all.head.newest));
-    auto const joined = all.joined[group.channel()];
+    auto const newest = cells::load(all.head.newest);
+    auto const last = std::uint64_t{newest.word[1]} << 32 | newest.word[0];
     // A channel that took part in the newest turn, or was none of its channels, is in the next. One
     // that should have taken part but has not joined is in that very turn, which the conductor has
-    // written down already; of the two states it then reads the one that nobody writes, and drops
-    // the other.
-    bool const written = joined != newest.below && group.channel() < newest.above;
-    number_ = written ? newest.below : newest.below + 1;
-    bool const after_odd = number_ % 2 == 0;  // by value: to stay in registers
-    was_ = {after_odd ? odd.met : even.met, after_odd ? odd.needed : even.needed,
-            after_odd ? odd.area : even.area, after_odd ? odd.signature : even.signature};
+    // written down already.
+    bool const written = all.joined[group.channel()] != last && group.channel() < newest.word[2];
+    number_ = written ? last : last + 1;
+    before_ = written ? newest.word[3] >> 16 : newest.word[3] & 0xffff;
   }
 
   [[nodiscard]] TPX_HD Group const& group() const { return group_; }
@@ -50,22 +44,17 @@ class turn {
 
   /// The area of a round.
   [[nodiscard]] TPX_HD std::uint32_t area(std::uint64_t round) const {
-    return static_cast<std::uint32_t>(was_.area + round) % window_layout::areas;
+    return (before_ + static_cast<std::uint32_t>(round)) % window_layout::areas;
   }
 
   /// Waits until this rank may fill the cells of the first so many rounds. False: the wait was
   /// ended.
   [[nodiscard]] TPX_HD bool open(std::uint64_t rounds) const {
-    auto const needed = rounds > 2 ? number() : was_.needed;
-    if (was_.met >= needed) { return true; }
-    return hear(group_, w_, needed, w_.signature, needed == number());
+    return (rounds <= 2 && before_ < window_layout::areas) || meet();
   }
 
-  /// The conductor tells the others that this rank has begun, but is never two turns ahead of one.
-  [[nodiscard]] TPX_HD bool begin() const {
-    if (was_.met + 1 < number() && !hear(group_, w_, number() - 1, was_.signature)) {
-      return false;
-    }
+  /// The conductor tells the others that this rank has begun.
+  TPX_HD void begin() const {
     TPX_ROLLED
     for (int r = static_cast<int>(group_.thread_rank()); r < w_.size();
          r += static_cast<int>(group_.size())) {
@@ -73,28 +62,24 @@ class turn {
       cells::store(announcement(w_, r, w_.rank).begun[number() % 2], pack(w_.signature, number()));
       group_.ring(r);
     }
-    return true;
   }
 
-  /// The conductor hears that all others have begun. False: the wait was ended.
-  [[nodiscard]] TPX_HD bool meet() const { return hear(group_, w_, number(), w_.signature); }
+  /// Hears that all others have begun. False: the wait was ended.
+  [[nodiscard]] TPX_HD bool meet() const { return hear(group_, w_, number()); }
 
-  /// Writes down that this channel is in the turn, and the conductor, what holds after it. If the
+  /// Writes down that this channel is in the turn, and the conductor, which turn that is. If the
   /// turn fails, nothing is ever read of it.
-  TPX_HD void note(bool all_come, std::uint64_t rounds) const {
+  TPX_HD void note(std::uint64_t rounds) const {
     group_.sync();  // all threads of the channel have read
     if (group_.thread_rank() != 0) { return; }
     turns().joined[group_.channel()] = number();
     if (!conducts()) { return; }
-    turns().after[number() % 2] = {.met = all_come ? number() : was_.met,
-                                   .needed = number() + (rounds > 2 ? 1 : 0),
-                                   .area = was_.area + rounds,
-                                   .signature = w_.signature};
-    cells::store(turns().head.newest, pack(number(), group_.channels()));
+    std::uint32_t const after = area(rounds) + (rounds > 2 ? window_layout::areas : 0);
+    cells::store(turns().head.newest,
+                 pack(number(), std::uint64_t{before_ << 16 | after} << 32 | group_.channels()));
   }
 
  private:
-  using state = window_layout::turns::state;
   struct pair {
     std::uint64_t below;
     std::uint64_t above;
@@ -107,10 +92,9 @@ class turn {
     return {std::uint64_t{p.word[1]} << 32 | p.word[0], std::uint64_t{p.word[3]} << 32 | p.word[2]};
   }
 
-  /// Waits until every other rank has begun turn `which`; all must say `signature` of it.
+  /// Waits until every other rank has begun turn `which`; all must say the same call of it.
   [[nodiscard, gnu::noinline]] static TPX_HD bool hear(Group const& group, wires const& w,
-                                                       std::uint64_t which, std::uint64_t signature,
-                                                       bool compare = true) {
+                                                       std::uint64_t which) {
     bool ok = true;
     TPX_ROLLED
     for (int r = static_cast<int>(group.thread_rank()); ok && r < w.size();
@@ -124,7 +108,7 @@ class turn {
         ok = group.pause(polls, said.upper, goal{which}, r);
         if (!ok) { break; }
       }
-      if (ok && compare && p.below != signature) {
+      if (ok && p.below != w.signature) {
         group.mismatch(r, p.below);
         ok = false;
       }
@@ -146,21 +130,23 @@ class turn {
   Group const& group_;
   wires const& w_;
   std::uint64_t number_;
-  state was_;
+  // What holds since the turn before: the area in which this one begins, and `areas` more if that
+  // one had more than two rounds.
+  std::uint32_t before_;
 };
 
 /// Carries out a turn of so many rounds, the first `ahead` of which are given before anything is
 /// taken: ready() is called on all channels and gives what
 /// play(turn, that) -> bool then is called with on those that play; it may read this rank's input.
-/// `all_come`: every rank's part ends only once every other has begun its own, whatever the data.
+/// Every rank's part ends only once every other has begun its own, whatever the data.
 template <thread_group Group, class Ready, class Play>
-TPX_HD void take_turn(turn<Group> const& t, bool all_come, std::uint64_t rounds,
-                      std::uint64_t ahead, Ready&& ready, Play&& play) {
+TPX_HD void take_turn(turn<Group> const& t, std::uint64_t rounds, std::uint64_t ahead,
+                      Ready&& ready, Play&& play) {
   auto const prepared = ready();
-  if (t.conducts() && !t.begin()) { return; }
-  t.note(all_come, rounds);
+  if (t.conducts()) { t.begin(); }
+  t.note(rounds);
   if (t.plays() && !(t.open(ahead) && play(prepared))) { return; }
-  if (t.conducts() && all_come) { (void)t.meet(); }
+  if (t.conducts()) { (void)t.meet(); }
 }
 
 }  // namespace tpx

@@ -46,17 +46,10 @@ struct window_layout {
   };
 
   /// A rank's record of its turns; it alone reads and writes it. Its channels read it while one of
-  /// them, the conductor, writes what holds after the turn under way: hence two states, and what a
-  /// channel needs to tell whether the newest is that of the turn it is in (protocol/turn.hpp).
+  /// them, the conductor, writes down the turn that they are in.
   struct turns {
-    struct alignas(cache_line) state {
-      std::uint64_t met;        // newest turn that every other rank is known to have begun
-      std::uint64_t needed;     // what `met` must be before the next turn may fill a cell
-      std::uint64_t area;       // in which the next turn begins
-      std::uint64_t signature;  // of the turn
-    } after[2];                 // turn t, in place t % 2
     struct alignas(cache_line) {
-      cell newest;  // below: the newest turn's number; above: its channels
+      cell newest;  // the newest turn: protocol/turn.hpp
     } head;
     std::uint64_t joined[max_channels];  // newest turn of each channel
   };
@@ -125,5 +118,11 @@ struct wires {
 
   [[nodiscard]] TPX_HD int size() const { return layout.ranks; }
 };
+
+/// The d-th rank after this one; -1 where there are no more than d ranks.
+[[nodiscard]] TPX_HD inline int next_rank(wires const& w, int d) {
+  if (d >= w.size()) { return -1; }
+  return w.rank + d < w.size() ? w.rank + d : w.rank + d - w.size();
+}
 
 }  // namespace tpx

@@ -180,6 +180,10 @@ struct host_thread {
   [[nodiscard]] TPX_HD static constexpr unsigned channels() noexcept { return 1; }
   TPX_HD static constexpr void sync() noexcept {}
   [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
+  template <unsigned>
+  static constexpr unsigned threads = 1;
+  template <class A, unsigned M, class Op>
+  TPX_HD static void reduce(A (&)[M], Op const&) noexcept {}
   [[nodiscard]] TPX_HD bool pause(unsigned polls, std::uint64_t& flag, goal wanted,
                                   int peer) const {
     bool go_on = false;
@@ -191,6 +195,6 @@ struct host_thread {
     NV_IF_TARGET(NV_IS_HOST, (waiter->mismatch(peer, signature);))
   }
 };
-static_assert(thread_group<host_thread>);
+static_assert(folding_group<host_thread>);
 
 }  // namespace tpx

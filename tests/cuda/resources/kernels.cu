@@ -3,11 +3,13 @@
 // never run.
 #include <tpx/cuda/space.cuh>
 #include <tpx/op.hpp>
+#include <tpx/protocol/add_rms_norm.hpp>
 #include <tpx/protocol/allreduce.hpp>
 #include <tpx/protocol/barrier.hpp>
 #include <tpx/protocol/gather.hpp>
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
+#include <tpx/protocol/pushed_rows.hpp>
 #include <tpx/protocol/scatter.hpp>
 #include <tpx/topology/all_pairs.hpp>
 #include <tpx/topology/ring.hpp>
@@ -34,6 +36,18 @@ void const* const* pushed() {
   }
 }
 
+template <class Epilogue, int Peers>
+void const* const* normed() {
+  using one = rowwise<pushed_one_shot<bfloat16, Sum, Epilogue, Peers>>;
+  if constexpr (Peers == 2) {
+    return kernels_of<one>();
+  } else {
+    return kernels_of<one, rowwise<pushed_two_shot<bfloat16, Sum, Epilogue, Peers>>>();
+  }
+}
+using norm_row = add_rms_norm<bfloat16, bfloat16, bfloat16>;
+using norm_row_fp8 = add_rms_norm_fp8<bfloat16, bfloat16, scale_per_row>;
+
 template <class T, class Topology, bool Shared>
 void const* const* moved() {
   return kernels_of<broadcast_protocol<Topology, T, Shared>,
@@ -50,6 +64,11 @@ void const* const* const all_kernels[]{
   pushed<bfloat16, 8>(),
   pushed<bfloat16, 16>(),
   pushed<float, 8>(),
+  normed<norm_row, 2>(),
+  normed<norm_row, 4>(),
+  normed<norm_row, 8>(),
+  normed<norm_row_fp8, 4>(),
+  kernels_of<row_pass<bfloat16, norm_row>>(),
   moved<bfloat16, Auto, true>(),
   moved<bfloat16, Auto, false>(),
   moved<bfloat16, Ring, false>(),

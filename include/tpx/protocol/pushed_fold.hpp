@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/protocol/reducing.hpp>
+#include <tpx/protocol/shots.hpp>
+
+#include <string_view>
+
+namespace tpx {
+
+/// Every rank gives each other values and folds what it is given with its own, in rank order: one
+/// hop. An all-reduce gives everybody the same, n-1 times the bytes; a reduce-scatter gives each
+/// rank the part that is to be its own. Peers: there are at most so many ranks.
+template <class T, class Op, class Epilogue, int Peers, bool Scatters>
+struct pushed_fold {
+  reducing<T, Op, Epilogue> job;  // in: (n), or to scatter (ranks, n); out: (n)
+
+  using value_type = T;
+
+  static constexpr std::string_view name = Scatters ? "push" : "one-shot";
+  static constexpr std::string_view streamed_name =
+    Scatters ? "push, streamed" : "one-shot, streamed";
+  static constexpr int shots = 1;
+  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
+
+  [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
+  [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }
+
+  [[nodiscard]] TPX_HD packet ready(deal const& cut) const {
+    return !Scatters && cut.has(0) ? read(0, cut, 0) : packet{};
+  }
+
+  template <class Group>
+  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
+                   packet const* first) const {
+    pushing<Group> const lanes{t, job.w, round, cut.threads};
+    packet own{};
+    if constexpr (!Scatters) {
+      own = round == 0 && first != nullptr ? *first : read(0, cut, round);
+    }
+    TPX_UNROLL
+    for (int d = 1; d < Peers; ++d) {
+      if (int const to = next_rank(job.w, d); to >= 0) {
+        lanes.give(to, cut.me, Scatters ? read(to, cut, round) : own);
+      }
+    }
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
+    packet const own = read(job.w.rank, cut, round);
+    packet got[Peers] = {};
+    if (!pushing<Group>{t, job.w, round, cut.threads}.take(t.others(), cut.me, got)) {
+      return false;
+    }
+    std::size_t const k = cut.packet(round);
+    write_packet(job.out + cut.first, job.n, k, job.folded(own, got, cut.first, k));
+    return true;
+  }
+
+  template <class Group>
+  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
+                                  bool see) const {
+    pushing<Group> const lanes{t, job.w, round, cut.threads};
+    return lanes.template clear<Peers>(t.others(), cut.me, see);
+  }
+
+ private:
+  /// Of the values that rank `to` is given.
+  [[nodiscard]] TPX_HD packet read(int to, deal const& cut, std::uint64_t round) const {
+    std::size_t const first = Scatters ? static_cast<std::size_t>(to) * job.n : cut.first;
+    return read_packet(job.in + first, job.n, cut.packet(round));
+  }
+};
+
+template <class T, class Op, class Epilogue, int Peers>
+using pushed_one_shot = pushed_fold<T, Op, Epilogue, Peers, false>;
+template <class T, class Op, class Epilogue, int Peers>
+using pushed_reduce_scatter = pushed_fold<T, Op, Epilogue, Peers, true>;
+
+}  // namespace tpx
