@@ -9,10 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
+#include <set>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace naive {
@@ -82,28 +81,34 @@ inline std::size_t longest(pattern_list const& patterns) {
   return n;
 }
 
-/// Whether `text` is the beginning of a character's UTF-8, but not all of it.
-inline bool begins_character(std::string_view text) {
-  auto const byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  for (char32_t first = 0x80; first < 0x110000; first += 0x40) {  // the last 6 bits do not matter
-    if (first >= 0xd800 && first < 0xe000) { continue; }
-    std::vector<unsigned char> bytes;
-    if (first < 0x800) {
-      bytes = {static_cast<unsigned char>(0xc0 | first >> 6)};
-    } else if (first < 0x10000) {
-      bytes = {static_cast<unsigned char>(0xe0 | first >> 12),
-               static_cast<unsigned char>(0x80 | (first >> 6 & 0x3f))};
-    } else {
-      bytes = {static_cast<unsigned char>(0xf0 | first >> 18),
-               static_cast<unsigned char>(0x80 | (first >> 12 & 0x3f)),
-               static_cast<unsigned char>(0x80 | (first >> 6 & 0x3f))};
+/// The beginnings of characters in UTF-8: one to three bytes, to which some are lacking.
+inline std::set<std::string> const& character_beginnings() {
+  static std::set<std::string> const all = [] {
+    std::set<std::string> found;
+    for (char32_t code = 0x80; code < 0x110000; code += 0x40) {  // the last 6 bits do not matter
+      if (code >= 0xd800 && code < 0xe000) { continue; }
+      std::string bytes(1, static_cast<char>(0x80 | (code >> 6 & 0x3f)));
+      if (code < 0x800) {
+        bytes = static_cast<char>(0xc0 | code >> 6);
+      } else if (code < 0x10000) {
+        bytes.insert(0, 1, static_cast<char>(0xe0 | code >> 12));
+      } else {
+        bytes.insert(0, 1, static_cast<char>(0x80 | (code >> 12 & 0x3f)));
+        bytes.insert(0, 1, static_cast<char>(0xf0 | code >> 18));
+      }
+      for (; !bytes.empty(); bytes.pop_back()) { found.insert(bytes); }
     }
-    if (text.size() > bytes.size()) { continue; }
-    bool same = true;
-    for (std::size_t i = 0; i < text.size(); ++i) { same = same && byte(i) == bytes[i]; }
-    if (same) { return true; }
+    return found;
+  }();
+  return all;
+}
+
+/// How many bytes at the end of `text` begin a character that is not all there.
+inline std::size_t unfinished(std::string_view text) {
+  for (std::size_t n = std::min<std::size_t>(3, text.size()); n > 0; --n) {
+    if (character_beginnings().contains(std::string{text.substr(text.size() - n)})) { return n; }
   }
-  return false;
+  return 0;
 }
 
 }  // namespace naive

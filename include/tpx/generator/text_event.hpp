@@ -18,7 +18,7 @@ enum class text_end : std::uint8_t {
 /// What is new after a token. Tokens are told by their number, oldest first, so that a caller keeps
 /// their ids and log-probabilities in step.
 struct text_event {
-  std::string_view text;       // to be sent; valid until the stream's next call
+  std::string_view text = {};  // to be sent; valid until the stream's next call
   std::size_t tokens = 0;      // that leave the stream: those of `text`, and at the end all
   std::size_t held = 0;        // that remain in it
   std::size_t cut_tokens = 0;  // the last of `tokens`, which hold the stop string, or are it

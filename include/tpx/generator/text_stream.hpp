@@ -108,10 +108,7 @@ class text_stream {
     text_.resize(tokens_.back().end - base_);
     ready_ = sent_;
     due_ = 0;
-    while (!forbidden_at_.empty() && forbidden_at_.back() > size()) {
-      forbidden_at_.pop_back();
-      forbidden_.pop_back();
-    }
+    allow_after(size());
   }
 
   /// Tokens that must not come next: with them a banned string came. Holds for this position until
@@ -148,6 +145,13 @@ class text_stream {
     sent_ = 0;
   }
 
+  void allow_after(std::size_t position) {
+    while (!forbidden_at_.empty() && forbidden_at_.back() > position) {
+      forbidden_at_.pop_back();
+      forbidden_.pop_back();
+    }
+  }
+
   text_event found(std::size_t pattern, std::size_t matched_at) {
     auto const begin = std::max(matched_at - rules_->patterns.length(pattern), sent_bytes_);
     auto const first = std::find_if(tokens_.begin() + static_cast<std::ptrdiff_t>(sent_) + 1,
@@ -157,6 +161,7 @@ class text_stream {
       return close(text_end::stop_string, begin, count, end() - begin, pattern);
     }
     due_ = count;
+    allow_after(size() - count);
     forbidden_.push_back(first->token);
     forbidden_at_.push_back(size() - count);
     return {.held = held(), .rewind = count, .which = pattern};
@@ -174,7 +179,7 @@ class text_stream {
                             (ban_under_way && patterns.stop_depth(tokens_[last].state) > 0))) {
       --last;
     }
-    if (last == sent_ && ready_ - sent_ > rules_->patience) { last = ready_; }
+    if (ready_ - last > rules_->patience) { last = ready_; }
     auto const to = tokens_[last].end - incomplete_utf8(view(sent_bytes_, tokens_[last].end));
     return send(last, to);
   }
