@@ -27,7 +27,9 @@ inline std::string lower(std::string_view text) {
 }
 
 inline bool ends_with(std::string_view text, tpx::text_pattern const& p) {
-  return p.ignore_case ? lower(text).ends_with(lower(p.text)) : text.ends_with(p.text);
+  if (text.size() < p.text.size()) { return false; }
+  auto const end = text.substr(text.size() - p.text.size());
+  return p.ignore_case ? lower(end) == lower(p.text) : end == p.text;
 }
 
 /// The text of a scope, and which.
