@@ -23,12 +23,13 @@ namespace tpx {
 /// Source: Blumer et al., The smallest automaton recognizing the subwords of a text (1985).
 class suffix_automaton {
  public:
-  /// Reserves for `tokens` of usual text (~110 bytes each); more still fit.
-  explicit suffix_automaton(std::size_t tokens = 0) : edges_{tokens} {
+  /// Reserves for `tokens` of any text (~200 bytes each, of which usual text touches 130); more
+  /// still fit.
+  explicit suffix_automaton(std::size_t tokens = 0) : edges_{tokens + tokens / 4} {
     tokens_.reserve(tokens);
     marks_.reserve(tokens);
     states_.reserve(2 * tokens + 1);
-    changes_.reserve(4 * tokens);
+    changes_.reserve(5 * tokens);
     clear();
   }
 
