@@ -100,7 +100,7 @@ class suffix_automaton {
     tokens_.clear();
     marks_.clear();
     changes_.clear();
-    edges_.shrink(0);
+    edges_.clear();
     states_.clear();
     last_ = add({.length = 0, .end = 0});
   }
