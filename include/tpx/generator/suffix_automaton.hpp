@@ -16,7 +16,8 @@ namespace tpx {
 /// All substrings of a growing sequence of tokens, to know at any time the longest end of it that
 /// occurs earlier too.
 ///
-/// A suffix automaton: append is amortised O(1), at most two states and three edges a token.
+/// A suffix automaton: append is amortised O(1), at most two states and one edge more than states
+/// a token.
 /// A journal takes appends back in the time that they took; what is then there is what appending
 /// the remaining tokens alone would have made, so that work on it allocates nothing that was
 /// reserved. Most states have one edge, which lies in the state; the rest are hashed.
@@ -25,11 +26,11 @@ class suffix_automaton {
  public:
   /// Reserves for `tokens` of any text (~170 bytes each, of which usual text touches 120); more
   /// still fit.
-  explicit suffix_automaton(std::size_t tokens = 0) : edges_{tokens + tokens / 4} {
+  explicit suffix_automaton(std::size_t tokens = 0) : edges_{tokens} {
     tokens_.reserve(tokens);
     marks_.reserve(tokens);
     states_.reserve(2 * tokens + 1);
-    changes_.reserve(5 * tokens);
+    changes_.reserve(6 * tokens);
     clear();
   }
 
