@@ -18,14 +18,19 @@ class page_defragmenter {
 
   template <class Sequences>
   std::size_t run(Sequences& sequences, std::size_t max_moves) {
+    std::size_t const moves = follow(sequences, max_moves);
+    if (moves != 0 || settled_ == sequences.pool.changes()) { return moves; }
+    plan_.clear();
+    sequences.visit_chains([&](page_id page, bool follows) { plan_.add(page, follows); });
+    plan_.solve();
+    settled_ = sequences.pool.changes();
+    return follow(sequences, max_moves);
+  }
+
+ private:
+  template <class Sequences>
+  std::size_t follow(Sequences& sequences, std::size_t max_moves) {
     auto& pool = sequences.pool;
-    if (plan_.next() == no_page) {
-      if (settled_ == pool.changes()) { return 0; }
-      plan_.clear();
-      sequences.visit_chains([&](page_id page, bool follows) { plan_.add(page, follows); });
-      plan_.solve();
-      if (plan_.next() == no_page) { settled_ = pool.changes(); }
-    }
     std::size_t moves = 0;
     auto const move = [&](page_id from, page_id to) {
       sequences.relocate(from, to);
@@ -53,9 +58,8 @@ class page_defragmenter {
     return moves;
   }
 
- private:
   page_plan plan_;
-  std::uint64_t settled_ = ~std::uint64_t{0};
+  std::uint64_t settled_ = ~std::uint64_t{0};  // the pool's changes() when the plan was made
 };
 
 }  // namespace tpx::detail

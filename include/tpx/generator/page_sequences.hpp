@@ -91,7 +91,7 @@ class page_sequences {
       next.parent = pool.host.identity(h).serial;
     }
     auto const [source, common] =
-      pool.find_start(next, tokens.first(std::min(tokens.size(), PageSize)));
+      pool.find_start(next, tokens.first(std::min(tokens.size(), PageSize - 1)));
     found.source = source;
     found.common = common;
     return found;
