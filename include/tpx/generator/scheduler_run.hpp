@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/queue.hpp>
+#include <tpx/generator/token.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace tpx::detail {
+
+/// Tokens and how far they are in the cache. A run has one context, or two where it is guided.
+struct context {
+  std::vector<token_id> tokens;
+  std::size_t cached = 0;      // tokens whose keys and values are in the cache
+  std::uint32_t sequence = 0;  // the page table's; while the run is running
+  std::uint32_t slot = 0;      // the model's; likewise
+  std::size_t planned = 0;     // tokens that this step computes
+  std::size_t row = 0;         // of the step's logits, the first that is this context's
+
+  [[nodiscard]] std::size_t pending() const { return tokens.size() - cached; }
+};
+
+/// What scheduling knows of one sequence of a job.
+struct scheduled_run {
+  rank_in_queue place;
+  std::vector<context> contexts;
+  std::size_t left = 0;       // new tokens until max_new_tokens
+  std::size_t room = 0;       // new tokens that pages are claimed for yet
+  std::size_t most_room = 0;  // that are claimed at a time
+  std::size_t max_draft = 0;  // tokens
+  std::uint64_t salt = 0;
+  std::size_t rows = 0;         // logits wanted in this step
+  std::vector<token_id> draft;  // fed behind the tokens in this step
+
+  /// One token lacks: this step can choose the next.
+  [[nodiscard]] bool decoding() const {
+    return std::all_of(contexts.begin(), contexts.end(),
+                       [](auto const& c) { return c.pending() == 1; });
+  }
+  [[nodiscard]] std::size_t planned() const {
+    std::size_t sum = 0;
+    for (auto const& c : contexts) { sum += c.planned; }
+    return sum;
+  }
+  void clear_plan() {
+    rows = 0;
+    draft.clear();
+    for (auto& c : contexts) { c.planned = 0; }
+  }
+};
+
+}  // namespace tpx::detail
