@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/drafter.hpp>
+#include <tpx/generator/model.hpp>
 #include <tpx/generator/suffix_automaton.hpp>
 #include <tpx/generator/token.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -53,6 +56,40 @@ class ngram_draft {
   std::size_t match_;
   suffix_automaton text_;
   std::vector<token_id> proposed_;
+};
+
+/// N-gram drafts of many sequences, by slot: a drafter.
+class ngram_drafter {
+ public:
+  explicit ngram_drafter(std::size_t slots, ngram_options const& each = {}) {
+    sequences_.reserve(slots);
+    for (std::size_t i = 0; i < slots; ++i) { sequences_.push_back({ngram_draft{each}, {}}); }
+  }
+
+  void open(std::uint32_t slot, std::size_t) { sequences_.at(slot).text.clear(); }
+  void propose(std::span<draft_request const> requests) {
+    for (auto const& r : requests) {
+      auto& [text, draft] = sequences_.at(r.slot);
+      text.append(r.tokens.subspan(text.tokens().size()));
+      draft = text.propose(r.most);
+    }
+  }
+  [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
+    return sequences_.at(slot).draft;
+  }
+  [[nodiscard]] distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
+  void rewind(std::uint32_t slot, std::size_t length) {
+    auto& text = sequences_.at(slot).text;
+    text.rewind(text.tokens().size() - std::min(length, text.tokens().size()));
+  }
+  void copy(std::span<page_copy const>) {}
+
+ private:
+  struct sequence {
+    ngram_draft text;
+    std::span<token_id const> draft;
+  };
+  std::vector<sequence> sequences_;
 };
 
 }  // namespace tpx
