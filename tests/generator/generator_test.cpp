@@ -9,16 +9,18 @@
 namespace {
 
 struct greedy {
-  struct params {};
+  struct parameters {};
   struct state {};
-  static tpx::token_id sample(std::span<float const> row) {
-    return static_cast<tpx::token_id>(std::max_element(row.begin(), row.end()) - row.begin());
+  tpx::sampled sample(tpx::sample_request const& r, parameters const&, state&) {
+    auto const& row = r.logits;
+    return {.token = static_cast<tpx::token_id>(std::max_element(row.begin(), row.end()) - row.begin())};
   }
 };
 
 TEST_CASE("a counting model counts") {
   fake::counting_model<16> model{8, 100};
   fake::letters const vocab{100};
+  greedy sampler;
   tpx::generator<fake::counting_model<16>, greedy, fake::letters, fake::plain_pages<16>> gen{model,
                                                                                              vocab};
   auto const j = gen.enqueue({.prompt = {1, 2, 3}, .max_new_tokens = 40});

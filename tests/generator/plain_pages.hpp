@@ -17,6 +17,7 @@ class plain_pages {
  public:
   struct options {
     std::size_t pages;
+    std::size_t max_sequences;
   };
   using sequence_id = std::uint32_t;
   struct opened {
@@ -52,7 +53,11 @@ class plain_pages {
   void append(sequence_id s, std::span<tpx::token_id const> tokens) {
     lengths_[s] += tokens.size();
   }
-  void rewind(sequence_id s, std::size_t length) { lengths_[s] = length; }
+  std::span<tpx::page_id const> prepare(sequence_id s, std::size_t) { return tables_[s]; }
+  bool rewind(sequence_id s, std::size_t length) {
+    lengths_[s] = length;
+    return true;
+  }
   void close(sequence_id s) {
     free_.insert(free_.end(), tables_[s].begin(), tables_[s].end());
     tables_[s].clear();
@@ -60,7 +65,10 @@ class plain_pages {
   [[nodiscard]] std::span<tpx::page_id const> pages(sequence_id s) const { return tables_[s]; }
   [[nodiscard]] std::size_t length(sequence_id s) const { return lengths_[s]; }
   [[nodiscard]] std::span<tpx::page_copy const> copies() const { return {}; }
-  void copies_done() {}
+  template <class Model>
+  void carry_out(Model&) {}
+  [[nodiscard]] std::span<std::uint32_t const> evicted() const { return {}; }
+  void evicted_done() {}
 
  private:
   std::vector<std::vector<tpx::page_id>> tables_;

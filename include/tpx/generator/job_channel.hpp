@@ -18,19 +18,36 @@
 
 namespace tpx::detail {
 
+/// A callback whose type is forgotten.
+struct listener {
+  virtual ~listener() = default;
+  virtual void hear(fresh_output const& news) = 0;
+};
+
+template <class F>
+struct listener_of final : listener {
+  explicit listener_of(F f) : call{std::move(f)} {}
+  void hear(fresh_output const& news) override { call(news); }
+  F call;
+};
+
 /// Between the generator's thread, which writes, and a job's user, who reads when he likes: what is
 /// written grows, and nobody waits for a reader.
 class job_channel {
  public:
   /// `new_tokens` of each sequence are reserved. `cancels` is counted up with every cancel().
   job_channel(job_id id, std::size_t sequences, std::size_t new_tokens,
-              std::shared_ptr<std::atomic<std::size_t>> cancels)
-      : id_{id}, all_(sequences), read_(sequences), open_{sequences}, cancels_{std::move(cancels)} {
+              std::unique_ptr<listener> listens, std::shared_ptr<std::atomic<std::size_t>> cancels)
+      : id_{id},
+        all_(sequences),
+        read_(sequences),
+        open_{sequences},
+        listener_{std::move(listens)},
+        cancels_{std::move(cancels)} {
     for (std::size_t s = 0; s < sequences; ++s) {
       all_[s].sequence = s;
       all_[s].text.reserve(8 * new_tokens);
       all_[s].tokens.reserve(new_tokens);
-      all_[s].logprobs.reserve(new_tokens);
     }
   }
 
@@ -42,26 +59,21 @@ class job_channel {
   }
   [[nodiscard]] bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
-  void add(std::size_t sequence, std::string_view text, std::span<token_id const> tokens,
-           std::span<float const> logprobs) {
+  /// Passes on what the callback throws; a sequence that has ended has ended none the less.
+  void add(fresh_output const& news) {
     {
       std::lock_guard const lock{mutex_};
-      auto& to = all_[sequence];
-      to.text += text;
-      to.tokens.insert(to.tokens.end(), tokens.begin(), tokens.end());
-      to.logprobs.insert(to.logprobs.end(), logprobs.begin(), logprobs.end());
+      auto& to = all_[news.sequence];
+      to.text += news.text;
+      to.tokens.insert(to.tokens.end(), news.tokens.begin(), news.tokens.end());
+      to.scores.insert(to.scores.end(), news.scores.begin(), news.scores.end());
+      to.top.insert(to.top.end(), news.top.begin(), news.top.end());
+      to.reason = news.reason;
+      to.error = news.error;
+      if (news.reason != finish_reason::none) { --open_; }
     }
     news_.notify_all();
-  }
-
-  void finish(std::size_t sequence, finish_reason reason, std::string error) {
-    {
-      std::lock_guard const lock{mutex_};
-      all_[sequence].reason = reason;
-      all_[sequence].error = std::move(error);
-      --open_;
-    }
-    news_.notify_all();
+    if (listener_) { listener_->hear(news); }
   }
 
   /// What no call has returned yet of one sequence; nothing if none came within `timeout`, or all
@@ -73,14 +85,15 @@ class job_channel {
     if (s == all_.size()) { return std::nullopt; }
     auto const& from = all_[s];
     auto& read = read_[s];
-    auto const at = static_cast<std::ptrdiff_t>(read.tokens);
     generated piece = {.sequence = s,
                        .text = from.text.substr(read.text),
-                       .tokens = {from.tokens.begin() + at, from.tokens.end()},
-                       .logprobs = {from.logprobs.begin() + at, from.logprobs.end()},
+                       .tokens = rest(from.tokens, read.tokens),
+                       .scores = rest(from.scores, read.scores),
+                       .top = rest(from.top, read.top),
                        .reason = from.reason,
                        .error = from.error};
-    read = {from.text.size(), from.tokens.size(), from.reason != finish_reason::none};
+    read = {from.text.size(), from.tokens.size(), from.scores.size(), from.top.size(),
+            from.reason != finish_reason::none};
     return piece;
   }
 
@@ -100,8 +113,15 @@ class job_channel {
   struct cursor {
     std::size_t text = 0;
     std::size_t tokens = 0;
+    std::size_t scores = 0;
+    std::size_t top = 0;
     bool end = false;
   };
+
+  template <class T>
+  static std::vector<T> rest(std::vector<T> const& of, std::size_t from) {
+    return {of.begin() + static_cast<std::ptrdiff_t>(from), of.end()};
+  }
 
   [[nodiscard]] std::size_t unread() const {
     std::size_t s = 0;
@@ -119,6 +139,7 @@ class job_channel {
   std::vector<generated> all_;  // a sequence each
   std::vector<cursor> read_;
   std::size_t open_;  // sequences that have not ended
+  std::unique_ptr<listener> listener_;
   std::atomic<bool> cancelled_ = false;
   std::shared_ptr<std::atomic<std::size_t>> cancels_;
 };

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -39,14 +38,11 @@ class inbox {
     taken_.clear();
   }
 
-  /// Returns when there is something, or after `timeout`.
-  template <class Rep, class Period>
-  void wait(std::chrono::duration<Rep, Period> timeout) {
+  /// Returns when there is something.
+  void wait() {
     std::unique_lock lock{mutex_};
-    arrived_.wait_for(lock, timeout, [&] { return !items_.empty(); });
+    arrived_.wait(lock, [&] { return !items_.empty(); });
   }
-
-  [[nodiscard]] bool empty() const { return !filled_.load(std::memory_order_acquire); }
 
  private:
   std::mutex mutex_;

@@ -34,12 +34,17 @@ class scheduler {
     waiting_.insert(std::move(run));
   }
 
-  /// Admits what can be admitted; calls started(run) for each.
+  /// Admits what can be admitted. start(run), called for each, returns false if its pages do not
+  /// suffice; then it waits again.
   template <class F>
-  void admit(F&& started) {
+  void admit(F&& start) {
     while (!waiting_.empty() && make_way(*waiting_.front())) {
+      Run& run = *waiting_.front();
       running_.insert(waiting_.take(0));
-      started(*last_admitted_);
+      if (!start(run)) {
+        waiting_.insert(release(run));
+        return;
+      }
     }
   }
 
@@ -56,7 +61,6 @@ class scheduler {
       run.room = room;
     } else {
       auto taken = release(run);
-      ++taken->requeued;
       enqueue(std::move(taken));
     }
   }
@@ -67,7 +71,21 @@ class scheduler {
     return take(running_, run);
   }
 
-  run_ptr drop_waiting(Run& run) { return take(waiting_, run); }
+  /// Takes a run out wherever it is.
+  run_ptr remove(Run& run) {
+    return contains(running_, run) ? release(run) : take(waiting_, run);
+  }
+
+  /// The first run for which `wanted(run)`; null if there is none.
+  template <class F>
+  [[nodiscard]] Run* find(F&& wanted) const {
+    for (auto const* runs : {&running_, &waiting_}) {
+      for (auto const& run : *runs) {
+        if (wanted(*run)) { return run.get(); }
+      }
+    }
+    return nullptr;
+  }
 
   [[nodiscard]] ordered<run_ptr> const& running() const { return running_; }
   [[nodiscard]] ordered<run_ptr> const& waiting() const { return waiting_; }
@@ -79,10 +97,8 @@ class scheduler {
         return false;
       }
       auto victim = release(*running_.back());
-      ++victim->preempted;
-      waiting_.insert(std::move(victim));
+          waiting_.insert(std::move(victim));
     }
-    last_admitted_ = &run;
     return true;
   }
 
@@ -111,6 +127,10 @@ class scheduler {
     c.cached = 0;
   }
 
+  static bool contains(ordered<run_ptr> const& in, Run const& run) {
+    return std::any_of(in.begin(), in.end(), [&](auto const& r) { return r.get() == &run; });
+  }
+
   static run_ptr take(ordered<run_ptr>& from, Run const& run) {
     auto const at =
       std::find_if(from.begin(), from.end(), [&](run_ptr const& r) { return r.get() == &run; });
@@ -122,7 +142,6 @@ class scheduler {
   ordered<run_ptr> waiting_;
   ordered<run_ptr> running_;
   std::uint64_t arrivals_ = 0;
-  Run* last_admitted_ = nullptr;
 };
 
 }  // namespace tpx::detail
