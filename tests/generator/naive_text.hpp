@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+// What matchers and text streams do, said by searching whole texts again and again.
+
+#include <tpx/generator/text_pattern.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace naive {
+
+using pattern_list = std::vector<tpx::text_pattern>;
+
+inline std::string lower(std::string_view text) {
+  std::string out{text};
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') { c = static_cast<char>(c + 32); }
+  }
+  return out;
+}
+
+inline bool ends_with(std::string_view text, tpx::text_pattern const& p) {
+  return p.ignore_case ? lower(text).ends_with(lower(p.text)) : text.ends_with(p.text);
+}
+
+/// The text of a scope, and which.
+struct scoped {
+  std::uint32_t scope = 0;
+  std::string text = {};
+};
+
+/// Adds a byte; the pattern that is found with it, if it is no Enter.
+inline std::optional<std::size_t> add(scoped& now, char byte, pattern_list const& patterns) {
+  now.text += byte;
+  std::optional<std::size_t> best;
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    auto const& p = patterns[i];
+    if ((p.scopes >> now.scope & 1) == 1 && ends_with(now.text, p) &&
+        (!best || p.text.size() > patterns[*best].text.size())) {
+      best = i;
+    }
+  }
+  if (best && patterns[*best].action == tpx::text_action::Enter) {
+    now = {patterns[*best].enters, ""};
+    return std::nullopt;
+  }
+  return best;
+}
+
+/// The most bytes at the end of `now` that are part of a match with `action` after some further
+/// bytes of the alphabet: tries them all.
+inline std::size_t depth(scoped const& now, pattern_list const& patterns, tpx::text_action action,
+                         std::string_view alphabet, std::size_t further) {
+  std::size_t most = 0;
+  if (further == 0) { return most; }
+  for (char const c : alphabet) {
+    auto next = now;
+    auto const found = add(next, c, patterns);
+    if (found) {
+      if (patterns[*found].action == action) {
+        most = std::max(most, patterns[*found].text.size() - 1);
+      }
+    } else if (next.text.size() > now.text.size()) {
+      auto const after = depth(next, patterns, action, alphabet, further - 1);
+      most = std::max(most, after == 0 ? 0 : after - 1);
+    }
+  }
+  return std::min(most, now.text.size());
+}
+
+inline std::size_t longest(pattern_list const& patterns) {
+  std::size_t n = 0;
+  for (auto const& p : patterns) { n = std::max(n, p.text.size()); }
+  return n;
+}
+
+/// The beginnings of characters in UTF-8: one to three bytes, to which some are lacking.
+inline std::set<std::string> const& character_beginnings() {
+  static std::set<std::string> const all = [] {
+    std::set<std::string> found;
+    for (char32_t code = 0x80; code < 0x110000; code += 0x40) {  // the last 6 bits do not matter
+      if (code >= 0xd800 && code < 0xe000) { continue; }
+      std::string bytes(1, static_cast<char>(0x80 | (code >> 6 & 0x3f)));
+      if (code < 0x800) {
+        bytes = static_cast<char>(0xc0 | code >> 6);
+      } else if (code < 0x10000) {
+        bytes.insert(0, 1, static_cast<char>(0xe0 | code >> 12));
+      } else {
+        bytes.insert(0, 1, static_cast<char>(0x80 | (code >> 12 & 0x3f)));
+        bytes.insert(0, 1, static_cast<char>(0xf0 | code >> 18));
+      }
+      for (; !bytes.empty(); bytes.pop_back()) { found.insert(bytes); }
+    }
+    return found;
+  }();
+  return all;
+}
+
+/// How many bytes at the end of `text` begin a character that is not all there.
+inline std::size_t unfinished(std::string_view text) {
+  for (std::size_t n = std::min<std::size_t>(3, text.size()); n > 0; --n) {
+    if (character_beginnings().contains(std::string{text.substr(text.size() - n)})) { return n; }
+  }
+  return 0;
+}
+
+}  // namespace naive
