@@ -21,8 +21,9 @@ TEST_CASE("a counting model counts") {
   fake::counting_model<16> model{8, 100};
   fake::letters const vocab{100};
   greedy sampler;
-  tpx::generator<fake::counting_model<16>, greedy, fake::letters, fake::plain_pages<16>> gen{model,
-                                                                                             vocab};
+  tpx::generator<fake::counting_model<16>, greedy, fake::letters, tpx::no_drafter,
+                 fake::plain_pages<16>>
+    gen{model, sampler, vocab};
   auto const j = gen.enqueue({.prompt = {1, 2, 3}, .max_new_tokens = 40});
   while (gen.step()) {}
   auto const r = j.wait(std::chrono::seconds{1});

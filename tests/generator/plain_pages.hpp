@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/generator/model.hpp>
+#include <tpx/generator/page_hash.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -67,7 +68,7 @@ class plain_pages {
   [[nodiscard]] std::span<tpx::page_copy const> copies() const { return {}; }
   template <class Model>
   void carry_out(Model&) {}
-  [[nodiscard]] std::span<std::uint32_t const> evicted() const { return {}; }
+  [[nodiscard]] std::span<tpx::hash128 const> evicted() const { return {}; }
   void evicted_done() {}
 
  private:

@@ -12,6 +12,7 @@
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_channel.hpp>
 #include <tpx/generator/model.hpp>
+#include <tpx/generator/page_table.hpp>
 #include <tpx/generator/queue.hpp>
 #include <tpx/generator/scheduler.hpp>
 
@@ -19,6 +20,7 @@
 #include <atomic>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <span>
@@ -40,7 +42,7 @@ struct generator_options {
 /// One thread steps it; any thread may enqueue and cancel. A job's tokens depend on the job alone:
 /// not on what else runs, on preemption, on what is in the cache or on drafts.
 template <generator_model Model, class Sampler, vocabulary Vocabulary, drafter Drafter = no_drafter,
-          class Pages>
+          class Pages = page_table<Model::page_size>>
 class generator {
  public:
   using options = job_options<typename Sampler::parameters>;
@@ -204,7 +206,7 @@ class generator {
     r.undraft();
     if (r.rows > 0) {
       auto const right = reader_.read(r, logits_, drafts_.of(r.contexts[0].slot));
-      r.window.learn(r.drafted(), right);
+      r.window.learn(static_cast<std::uint32_t>(r.drafted()), static_cast<std::uint32_t>(right));
       for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
       r.followers.clear();
     }

@@ -66,8 +66,10 @@ template <class Run, class Options>
     run->top.reserve(left * run->tops());
     return run;
   };
-  auto first = make(0, filter);
-  for (int s = 1; s < job->sequences; ++s) { first->followers.push_back(make(s, filter)); }
+  std::vector<std::unique_ptr<Run>> followers;
+  for (int s = 1; s < job->sequences; ++s) { followers.push_back(make(s, filter)); }
+  auto first = make(0, std::move(filter));
+  first->followers = std::move(followers);
   return first;
 }
 
