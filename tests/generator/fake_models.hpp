@@ -33,6 +33,20 @@ constexpr std::uint64_t add(std::uint64_t hash, token_id token) {
   return mix(hash ^ mix(static_cast<std::uint64_t>(token)));
 }
 
+/// The hash of tokens, each after all before it.
+inline std::uint64_t hash_of(std::span<token_id const> tokens) {
+  std::uint64_t hash = 1;
+  for (token_id const t : tokens) { hash = add(hash, t); }
+  return hash;
+}
+
+/// Logits from 0 to 4, a function of `hash` alone.
+inline void write_logits(std::span<float> row, std::uint64_t hash) {
+  for (std::size_t t = 0; t < row.size(); ++t) {
+    row[t] = static_cast<float>(mix(hash + t) >> 40) * 0x1p-22f;
+  }
+}
+
 /// Token t is read as one letter, from 26 on as two, and so on: "a" ... "z", "ba", "bb", ...
 class letters {
  public:
@@ -147,12 +161,9 @@ class hash_model : public paged<PageSize> {
     return logits;
   }
 
-  /// The logits after `tokens`, without a cache.
   void write(std::span<float> row, std::uint64_t hash, token_id last) const {
-    for (std::size_t t = 0; t < row.size(); ++t) {
-      row[t] = last == nan_after ? std::numeric_limits<float>::quiet_NaN()
-                                 : static_cast<float>(mix(hash + t) >> 40) * 0x1p-22f;  // 0 to 4
-    }
+    write_logits(row, hash);
+    if (last == nan_after) { row[0] = std::numeric_limits<float>::quiet_NaN(); }
   }
 
   token_id nan_after = -1;  // logits after this token are NaN
@@ -163,13 +174,6 @@ class hash_model : public paged<PageSize> {
     return add(hash, c.token) + (c.past == hash ? 0 : 1);
   }
 };
-
-/// The hash of tokens that hash_model sees.
-inline std::uint64_t hash_of(std::span<token_id const> tokens) {
-  std::uint64_t hash = 1;
-  for (token_id const t : tokens) { hash = add(hash, t); }
-  return hash;
-}
 
 /// After n comes n + 1, and after the last token the first; but only where the whole sequence, as
 /// read from the cache, has been counted so. Else it says 0 as long as it is asked.

@@ -65,7 +65,7 @@ class batch {
         c.row = std::exchange(row, row + run->rows);
         tokens_ += c.planned;
         parts_.push_back({std::span{std::as_const(c.tokens)}.subspan(c.cached, c.planned), c.cached,
-                          pages.prepare(c.sequence, c.planned), run->rows, c.slot});
+                          pages.prepare(c.sequence, c.planned), run->rows, c.sequence});
       }
     }
   }

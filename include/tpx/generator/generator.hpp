@@ -34,6 +34,7 @@ namespace tpx {
 struct generator_options {
   std::size_t max_batch = 256;      // sequences that are running at a time; a guided one is two
   std::size_t token_budget = 2048;  // tokens of a step: prompts, decodes and drafts together
+  std::size_t defragment = 0;       // pages that may be moved together a step
   checkpoint_options checkpoints = {};
 };
 
@@ -53,9 +54,11 @@ class generator {
       : model_{model},
         drafter_{drafter},
         how_{how},
-        pages_{{.pages = model.pages(), .max_sequences = how.max_batch}},
+        pages_{{.pages = model.pages(),
+                .host_pages = host_pages(model),
+                .max_sequences = how.max_batch}},
         states_{model, pages_, how.checkpoints, how.max_batch},
-        scheduler_{pages_, how.max_batch},
+        scheduler_{pages_},
         batch_{how.max_batch},
         drafts_{drafter, how.max_batch},
         reader_{sampler, vocabulary, model.vocab_size()} {
@@ -135,6 +138,11 @@ class generator {
  private:
   using run = detail::job_run<options, typename Sampler::state>;
 
+  static std::size_t host_pages(Model const& model) {
+    if constexpr (tiered_model<Model>) { return model.host_pages(); }
+    return 0;
+  }
+
   job enqueue(options wanted, std::unique_ptr<detail::listener> hears) {
     detail::check_job(wanted, {model_.vocab_size(), model_.pages(), Model::page_size,
                                how_.max_batch, !std::same_as<Drafter, no_drafter>});
@@ -165,7 +173,7 @@ class generator {
       for (auto& c : r.contexts) {
         enough = states_.open(c, c.tokens.size() - r.generated()) && enough;
       }
-      drafter_.open(r.contexts[0].slot, r.contexts[0].cached);
+      drafter_.open(r.contexts[0].sequence, r.contexts[0].cached);
       return enough;
     });
     for (auto const& key : pages_.evicted()) { states_.evicted(key); }
@@ -175,6 +183,7 @@ class generator {
   void forward() {
     auto const& running = scheduler_.running();
     batch_.begin(running);
+    if (how_.defragment > 0) { pages_.defragment(how_.defragment); }
     drafter_.copy(pages_.copies());
     pages_.carry_out(model_);
     auto const left = batch_.share(running, how_.token_budget);
@@ -205,7 +214,7 @@ class generator {
   void take(run& r) {
     r.undraft();
     if (r.rows > 0) {
-      auto const right = reader_.read(r, logits_, drafts_.of(r.contexts[0].slot));
+      auto const right = reader_.read(r, logits_, drafts_.of(r.contexts[0].sequence));
       r.window.learn(static_cast<std::uint32_t>(r.drafted()), static_cast<std::uint32_t>(right));
       for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
       r.followers.clear();
@@ -225,7 +234,7 @@ class generator {
       pages_.append(c.sequence, std::span{c.tokens}.subspan(c.cached, known - c.cached));
     } else if (known < c.cached) {
       enough = pages_.rewind(c.sequence, known);
-      drafter_.rewind(c.slot, known);
+      drafter_.rewind(c.sequence, known);
     }
     c.cached = known;
     return states_.after(c, seen, prompt) && enough;

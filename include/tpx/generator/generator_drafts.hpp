@@ -42,7 +42,7 @@ class draft_round {
       auto const& c = run->contexts[0];
       auto const most = std::min<std::size_t>(run->window.size(), batch.most_draft(*run, left));
       left -= most * run->contexts.size();
-      requests_.push_back({c.slot, most, c.tokens,
+      requests_.push_back({c.sequence, most, c.tokens,
                            pages.prepare(c.sequence, c.pending() + most),  // it writes there too
                            run->options->seed + run->sequence});
     }
@@ -55,7 +55,7 @@ class draft_round {
     std::size_t next = 0;
     for (auto const& run : running) {
       if (run->options->max_draft > 0 && requests_[next++].most > 0) {
-        run->draft(drafter_.tokens(run->contexts[0].slot));
+        run->draft(drafter_.tokens(run->contexts[0].sequence));
       }
     }
   }

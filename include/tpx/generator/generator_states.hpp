@@ -48,24 +48,24 @@ class recurrent_states<Model, Pages> {
   /// `c` has been opened: begins behind the longest start whose state is kept. `prompt`: tokens of
   /// `c` that are its prompt. Returns false if its pages do not suffice for its room any more.
   [[nodiscard]] bool open(context& c, std::size_t prompt) {
-    static_cast<void>(drafts_[c.slot].cut(c.slot, 0, 0));  // what another sequence left
+    static_cast<void>(drafts_[c.sequence].cut(c.sequence, 0, 0));  // what another sequence left
     bool const enough = resume(c);
     set_stop(c, prompt);
     return enough;
   }
 
-  void before_draft(context const& c) { drafts_[c.slot].save(c.slot, c.cached); }
+  void before_draft(context const& c) { drafts_[c.sequence].save(c.sequence, c.cached); }
 
   /// The model's state has seen `seen` tokens of `c`, of which c.cached are still so: goes back
   /// where those are fewer, and keeps the state where the rule says so. Returns as open() does.
   [[nodiscard]] bool after(context& c, std::size_t seen, std::size_t prompt) {
     bool enough = true;
     if (seen > c.cached) {
-      auto const back = drafts_[c.slot].cut(c.slot, c.cached + 1, seen);
+      auto const back = drafts_[c.sequence].cut(c.sequence, c.cached + 1, seen);
       enough = back > 0 ? go_back(c, back) : resume(c);
     } else if (seen == c.stop) {
       store_.save(pages_.key(c.sequence, seen / page_size - 1),
-                  [&](std::span<std::byte> to) { model_.save_state(c.slot, to); });
+                  [&](std::span<std::byte> to) { model_.save_state(c.sequence, to); });
     }
     set_stop(c, prompt);
     return enough;
@@ -81,7 +81,7 @@ class recurrent_states<Model, Pages> {
       keys_.push_back(pages_.key(c.sequence, page));
     }
     auto const found = store_.longest(keys_);
-    model_.load_state(c.slot, found.state);
+    model_.load_state(c.sequence, found.state);
     return go_back(c, found.pages * page_size);
   }
 

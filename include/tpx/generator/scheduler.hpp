@@ -9,14 +9,13 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
-#include <vector>
 
 namespace tpx::detail {
 
 /// Which runs are running and which wait.
 ///
-/// A run is admitted when it is the first that waits, slots are left, and the page table has pages
-/// for its tokens and the room it claims. Where they lack and it has a higher priority than others
+/// A run is admitted when it is the first that waits and the page table has pages for its tokens
+/// and for the room it claims. Where they lack and it has a higher priority than others
 /// that are running, the last of those gives up its pages and waits again, in its old place. What
 /// is given up stays in the cache until it is needed, so little is computed twice.
 template <class Pages, class Run>
@@ -24,10 +23,7 @@ class scheduler {
  public:
   using run_ptr = std::unique_ptr<Run>;
 
-  /// `slots`: contexts that may be running at a time.
-  scheduler(Pages& pages, std::size_t slots) : pages_{pages} {
-    for (std::size_t s = slots; s > 0; --s) { free_.push_back(static_cast<std::uint32_t>(s - 1)); }
-  }
+  explicit scheduler(Pages& pages) : pages_{pages} {}
 
   void enqueue(run_ptr run) {
     run->place.arrival = ++arrivals_;
@@ -65,7 +61,7 @@ class scheduler {
     }
   }
 
-  /// Takes a running run out and gives its pages and slots back.
+  /// Takes a running run out and gives its pages back.
   run_ptr release(Run& run) {
     for (auto& c : run.contexts) { close(c); }
     return take(running_, run);
@@ -102,9 +98,8 @@ class scheduler {
     return true;
   }
 
-  /// Claims slots and pages for all contexts, or nothing.
+  /// Claims pages for all contexts, or nothing.
   bool open(Run& run) {
-    if (free_.size() < run.contexts.size()) { return false; }
     run.room = std::min(run.most_room, run.left);
     for (std::size_t i = 0; i < run.contexts.size(); ++i) {
       auto& c = run.contexts[i];
@@ -115,15 +110,12 @@ class scheduler {
       }
       c.sequence = opened->sequence;
       c.cached = opened->cached;
-      c.slot = free_.back();
-      free_.pop_back();
     }
     return true;
   }
 
   void close(context& c) {
     pages_.close(c.sequence);
-    free_.push_back(c.slot);
     c.cached = 0;
   }
 
@@ -138,7 +130,6 @@ class scheduler {
   }
 
   Pages& pages_;
-  std::vector<std::uint32_t> free_;  // slots
   ordered<run_ptr> waiting_;
   ordered<run_ptr> running_;
   std::uint64_t arrivals_ = 0;

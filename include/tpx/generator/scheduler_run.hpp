@@ -16,8 +16,7 @@ namespace tpx::detail {
 struct context {
   std::vector<token_id> tokens;
   std::size_t cached = 0;      // tokens whose keys and values are in the cache
-  std::uint32_t sequence = 0;  // the page table's; while the run is running
-  std::uint32_t slot = 0;      // the model's; likewise
+  std::uint32_t sequence = 0;  // the page table's, and the model's slot; while the run is running
   std::size_t stop = never;    // a forward must end at this position: a state is kept there
   std::size_t planned = 0;     // tokens that this step computes
   std::size_t row = 0;         // of the step's logits, the first that is this context's
