@@ -21,6 +21,7 @@ struct grammar_options {
   std::vector<token_id> end_tokens = {};          // allowed where the text is whole
   std::size_t max_states = std::size_t{1} << 18;  // of the automaton that the grammar becomes
   std::size_t max_bytes = std::size_t{64} << 20;  // of states and masks that are kept for speed
+  std::size_t max_space = ~std::size_t{0};        // JSON: whitespace characters in one place
   std::size_t expected_tokens = 4096;  // room for so many before memory is asked for again
 };
 
