@@ -81,22 +81,38 @@ inline std::size_t longest(pattern_list const& patterns) {
   return n;
 }
 
-/// The beginnings of characters in UTF-8: one to three bytes, to which some are lacking.
+/// A code point in UTF-8.
+inline std::string encode(char32_t code) {
+  auto const byte = [](char32_t bits) { return static_cast<char>(bits); };
+  if (code < 0x80) { return {byte(code)}; }
+  if (code < 0x800) { return {byte(0xc0 | code >> 6), byte(0x80 | (code & 0x3f))}; }
+  std::string const end{byte(0x80 | (code >> 6 & 0x3f)), byte(0x80 | (code & 0x3f))};
+  if (code < 0x10000) { return byte(0xe0 | code >> 12) + end; }
+  return std::string{byte(0xf0 | code >> 18), byte(0x80 | (code >> 12 & 0x3f))} + end;
+}
+
+/// All of Unicode but the surrogates.
+inline std::vector<std::string> const& characters() {
+  static std::vector<std::string> const all = [] {
+    std::vector<std::string> found;
+    for (char32_t code = 0; code < 0x110000; ++code) {
+      if (code < 0xd800 || code > 0xdfff) { found.push_back(encode(code)); }
+    }
+    return found;
+  }();
+  return all;
+}
+
+/// The beginnings of characters: one to three bytes, to which some are lacking.
 inline std::set<std::string> const& character_beginnings() {
   static std::set<std::string> const all = [] {
     std::set<std::string> found;
-    for (char32_t code = 0x80; code < 0x110000; code += 0x40) {  // the last 6 bits do not matter
-      if (code >= 0xd800 && code < 0xe000) { continue; }
-      std::string bytes(1, static_cast<char>(0x80 | (code >> 6 & 0x3f)));
-      if (code < 0x800) {
-        bytes = static_cast<char>(0xc0 | code >> 6);
-      } else if (code < 0x10000) {
-        bytes.insert(0, 1, static_cast<char>(0xe0 | code >> 12));
-      } else {
-        bytes.insert(0, 1, static_cast<char>(0x80 | (code >> 12 & 0x3f)));
-        bytes.insert(0, 1, static_cast<char>(0xf0 | code >> 18));
-      }
-      for (; !bytes.empty(); bytes.pop_back()) { found.insert(bytes); }
+    std::string last;
+    for (auto character : characters()) {
+      character.pop_back();
+      if (character == last) { continue; }
+      last = character;
+      for (; !character.empty(); character.pop_back()) { found.insert(character); }
     }
     return found;
   }();

@@ -156,20 +156,23 @@ class matcher {
     struct pair {
       std::uint32_t exact, folded;
       state row;
-      std::uint32_t next;  // pair of the same state of `folded`, or none
+      std::uint32_t next;  // pair of the same sum, or none
     };
     std::vector<pair> pairs;
-    std::vector<std::uint32_t> first(folded.nodes(), detail::text_trie::none);
+    std::vector<std::uint32_t> first(exact.nodes() + folded.nodes(), detail::text_trie::none);
     auto const row_of = [&](std::uint32_t u, std::uint32_t v) {
-      auto i = first[v];
-      while (i != detail::text_trie::none && pairs[i].exact != u) { i = pairs[i].next; }
+      auto& chain = first[u + v];
+      auto i = chain;
+      while (i != detail::text_trie::none && (pairs[i].exact != u || pairs[i].folded != v)) {
+        i = pairs[i].next;
+      }
       if (i != detail::text_trie::none) { return pairs[i].row; }
       auto const row = pairs.empty() ? start(scope) : static_cast<state>(table_.size());
       if (!pairs.empty()) { table_.resize(table_.size() + width_); }
       expects(table_.size() <= most_entries, "the patterns need a table of more than 256 MiB",
               "give fewer or shorter ones, or let all of them ignore case, or none");
-      pairs.push_back({u, v, row, first[v]});
-      first[v] = static_cast<std::uint32_t>(pairs.size() - 1);
+      pairs.push_back({u, v, row, chain});
+      chain = static_cast<std::uint32_t>(pairs.size() - 1);
       return row;
     };
     row_of(0, 0);

@@ -152,6 +152,13 @@ class text_stream {
     }
   }
 
+  void allow_before(std::size_t position) {
+    auto const passed = std::lower_bound(forbidden_at_.begin(), forbidden_at_.end(), position) -
+                        forbidden_at_.begin();
+    forbidden_.erase(forbidden_.begin(), forbidden_.begin() + passed);
+    forbidden_at_.erase(forbidden_at_.begin(), forbidden_at_.begin() + passed);
+  }
+
   text_event found(std::size_t pattern, std::size_t matched_at) {
     auto const begin = std::max(matched_at - rules_->patterns.length(pattern), sent_bytes_);
     auto const first = std::find_if(tokens_.begin() + static_cast<std::ptrdiff_t>(sent_) + 1,
@@ -175,13 +182,13 @@ class text_stream {
     bool const ban_under_way = patterns.ban_depth(now.state) > 0;
     while (ready_ + 1 < tokens_.size() && tokens_[ready_ + 1].end <= limit) { ++ready_; }
     auto last = ready_;
-    while (last > sent_ && (incomplete_utf8(view(sent_bytes_, tokens_[last].end)) > 0 ||
-                            (ban_under_way && patterns.stop_depth(tokens_[last].state) > 0))) {
+    auto const unfinished = [&] { return incomplete_utf8(view(sent_bytes_, tokens_[last].end)); };
+    while (last > sent_ &&
+           ((ban_under_way && patterns.stop_depth(tokens_[last].state) > 0) || unfinished() > 0)) {
       --last;
     }
     if (ready_ - last > rules_->patience) { last = ready_; }
-    auto const to = tokens_[last].end - incomplete_utf8(view(sent_bytes_, tokens_[last].end));
-    return send(last, to);
+    return send(last, tokens_[last].end - unfinished());
   }
 
   text_event send(std::size_t last, std::size_t to) {
@@ -189,11 +196,7 @@ class text_stream {
       .text = view(sent_bytes_, to), .tokens = last - sent_, .held = tokens_.size() - 1 - last};
     sent_ = last;
     sent_bytes_ = to;
-    auto const passed =
-      std::lower_bound(forbidden_at_.begin(), forbidden_at_.end(), gone_ + sent_) -
-      forbidden_at_.begin();
-    forbidden_.erase(forbidden_.begin(), forbidden_.begin() + passed);
-    forbidden_at_.erase(forbidden_at_.begin(), forbidden_at_.begin() + passed);
+    if (!forbidden_.empty()) { allow_before(gone_ + sent_); }
     return event;
   }
 
