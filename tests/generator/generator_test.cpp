@@ -16,7 +16,7 @@ using namespace fake;
 constexpr std::size_t vocab = 61;
 
 struct outcome {
-  std::string wrong;  // the first difference
+  std::string wrong = {};  // the first difference
   std::size_t computed = 0;
   std::size_t steps = 0;
 };

@@ -72,7 +72,7 @@ inline std::vector<token_id> expected(options const& job, std::size_t vocab,
   std::vector<float> other(vocab);
   for (int n = 0; n < job.max_new_tokens; ++n) {
     write_logits(row, hash_of(all));
-    if (!negative.empty()) {
+    if (!job.negative_prompt.empty()) {
       write_logits(other, hash_of(negative));
       for (std::size_t t = 0; t < vocab; ++t) {
         row[t] = other[t] + job.guidance * (row[t] - other[t]);
