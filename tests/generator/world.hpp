@@ -80,8 +80,8 @@ inline std::vector<token_id> expected(options const& job, std::size_t vocab,
     }
     std::size_t best = 0;
     auto const value = [&](std::size_t t) {
-      return row[t] + job.sampling.heat * noisy::noise(job.seed + sequence,
-                                                       static_cast<std::uint64_t>(n), t);
+      return row[t] + job.sampling.heat *
+                        noisy::noise(job.seed + sequence, static_cast<std::uint64_t>(n), t);
     };
     for (std::size_t t = 1; t < vocab; ++t) {
       if (value(t) > value(best)) { best = t; }

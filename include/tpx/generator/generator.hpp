@@ -2,21 +2,20 @@
 #pragma once
 
 #include <tpx/error.hpp>
-#include <tpx/generator/batch.hpp>
 #include <tpx/generator/generator_check.hpp>
-#include <tpx/generator/generator_drafts.hpp>
 #include <tpx/generator/generator_make.hpp>
+#include <tpx/generator/generator_options.hpp>
 #include <tpx/generator/generator_read.hpp>
 #include <tpx/generator/generator_run.hpp>
-#include <tpx/generator/generator_states.hpp>
+#include <tpx/generator/generator_step.hpp>
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_channel.hpp>
+#include <tpx/generator/metrics.hpp>
 #include <tpx/generator/model.hpp>
 #include <tpx/generator/page_table.hpp>
 #include <tpx/generator/queue.hpp>
 #include <tpx/generator/scheduler.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <cstddef>
@@ -30,13 +29,6 @@
 #include <vector>
 
 namespace tpx {
-
-struct generator_options {
-  std::size_t max_batch = 256;      // sequences that are running at a time; a guided one is two
-  std::size_t token_budget = 2048;  // tokens of a step: prompts, decodes and drafts together
-  std::size_t defragment = 0;       // pages that may be moved together a step
-  checkpoint_options checkpoints = {};
-};
 
 /// Serves many jobs at once on one model.
 ///
@@ -52,30 +44,16 @@ class generator {
   generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary, Drafter& drafter,
             generator_options const& how = {})
       : model_{model},
-        drafter_{drafter},
-        how_{how},
+        how_{detail::checked(how, vocabulary.size(), model.vocab_size())},
         pages_{{.pages = model.pages(),
                 .host_pages = host_pages(model),
                 .max_sequences = how.max_batch}},
-        states_{model, pages_, how.checkpoints, how.max_batch},
         scheduler_{pages_},
-        batch_{how.max_batch},
-        drafts_{drafter, how.max_batch},
-        reader_{sampler, vocabulary, model.vocab_size()} {
-    expects(vocabulary.size() == model.vocab_size(), [&] {
-      return "a vocabulary of " + std::to_string(vocabulary.size()) + " tokens for a model of " +
-             std::to_string(model.vocab_size());
-    });
-    expects(how.max_batch >= 1, "max_batch is 0");
-    expects(how.token_budget > how.max_batch, [&] {
-      return "token_budget is " + std::to_string(how.token_budget) + " and max_batch " +
-             std::to_string(how.max_batch) + ": prompts would wait for ever";
-    });
-  }
+        step_{model, pages_, drafter, how},
+        reader_{sampler, vocabulary, model.vocab_size()} {}
 
   generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary,
-            generator_options const& how = {})
-  requires std::same_as<Drafter, no_drafter>
+            generator_options const& how = {}) requires std::same_as<Drafter, no_drafter>
       : generator{model, sampler, vocabulary, none_, how} {}
 
   generator(generator const&) = delete;
@@ -96,25 +74,33 @@ class generator {
   /// and what it throws ends the job.
   template <std::invocable<fresh_output const&> F>
   job enqueue(options wanted, F hear) {
-    return enqueue(std::move(wanted),
-                   std::make_unique<detail::listener_of<F>>(std::move(hear)));
+    return enqueue(std::move(wanted), std::make_unique<detail::listener_of<F>>(std::move(hear)));
   }
 
   /// One step of all jobs that are running, after the admission of those that can. Returns false if
   /// there was nothing to do. Throws nothing that a job, a callback or the model is to blame for:
   /// those jobs fail.
   bool step() {
+    auto const begun = clock::now();
     take_news();
     end_cancelled();
-    admit();
+    scheduler_.admit([&](run& r) {
+      bool const enough = step_.start(r);
+      if (enough) { r.clock.admitted(begun, r.contexts[0].cached, Model::page_size); }
+      return enough;
+    });
     if (scheduler_.running().empty()) { return false; }
     try {
-      forward();
+      logits_ = step_.forward(scheduler_.running());
     } catch (std::exception const& e) {
-      for (run* const r : batch_.runs()) { end(*r, finish_reason::failed, e.what()); }
+      for (run* const r : step_.runs()) { end(*r, finish_reason::failed, e.what()); }
       return true;
     }
-    for (run* const r : batch_.runs()) { read(*r); }
+    auto const sequences = step_.runs().size();
+    for (run* const r : step_.runs()) { read(*r); }
+    auto const taken = clock::now() - begun;
+    totals_.add_step(sequences, detail::job_clock::seconds(taken),
+                     detail::job_clock::seconds(taken - step_.taken()));
     return true;
   }
 
@@ -131,6 +117,20 @@ class generator {
     }
   }
 
+  /// For the stepping thread, as the next three. O(pages).
+  [[nodiscard]] generator_metrics metrics() {
+    generator_metrics m = totals_;
+    page_table_stats const p = pages_.stats();
+    m.evicted_pages = p.evicted_pages;
+    m.moved_pages = p.moved_pages;
+    m.running_jobs = running();
+    m.queued_jobs = waiting();
+    m.free_pages = p.blank;
+    m.cached_pages = p.idle;
+    m.used_pages = p.used + p.reserved;
+    m.fragmentation = p.fragmentation;
+    return m;
+  }
   [[nodiscard]] Pages const& pages() const { return pages_; }
   [[nodiscard]] std::size_t running() const { return scheduler_.running().size(); }
   [[nodiscard]] std::size_t waiting() const { return scheduler_.waiting().size(); }
@@ -167,45 +167,12 @@ class generator {
     }
   }
 
-  void admit() {
-    scheduler_.admit([&](run& r) {
-      bool enough = true;
-      for (auto& c : r.contexts) {
-        enough = states_.open(c, c.tokens.size() - r.generated()) && enough;
-      }
-      drafter_.open(r.contexts[0].sequence, r.contexts[0].cached);
-      return enough;
-    });
-    for (auto const& key : pages_.evicted()) { states_.evicted(key); }
-    pages_.evicted_done();
-  }
-
-  void forward() {
-    auto const& running = scheduler_.running();
-    batch_.begin(running);
-    if (how_.defragment > 0) { pages_.defragment(how_.defragment); }
-    drafter_.copy(pages_.copies());
-    pages_.carry_out(model_);
-    auto const left = batch_.share(running, how_.token_budget);
-    drafts_.draft(running, batch_, pages_, left);
-    batch_.gather(running, pages_);
-    for (run* const r : batch_.runs()) {
-      if (r->drafted() > 0) {
-        for (auto const& c : r->contexts) { states_.before_draft(c); }
-      }
-    }
-    logits_ = model_.forward(batch_.parts());
-  }
-
   void read(run& r) {
     try {
       take(r);
-    } catch (std::exception const& e) {
-      end(r, finish_reason::failed, e.what());
-      return;
-    }
+    } catch (std::exception const& e) { return end(r, finish_reason::failed, e.what()); }
     if (r.reason != finish_reason::none) {
-      static_cast<void>(scheduler_.release(r));
+      count(*scheduler_.release(r));
     } else if (r.room == 0) {
       scheduler_.extend(r);
     }
@@ -214,30 +181,11 @@ class generator {
   void take(run& r) {
     r.undraft();
     if (r.rows > 0) {
-      auto const right = reader_.read(r, logits_, drafts_.of(r.contexts[0].sequence));
-      r.window.learn(static_cast<std::uint32_t>(r.drafted()), static_cast<std::uint32_t>(right));
+      r.learn(reader_.read(r, logits_, step_.draft_of(r)));
       for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
       r.followers.clear();
     }
-    for (auto& c : r.contexts) {
-      if (!move_on(c, c.tokens.size() - r.generated())) { r.room = 0; }
-    }
-  }
-
-  /// What the step has written of `c`, and is still so, is in the cache now. Returns false if there
-  /// are not enough pages any more for the run's room.
-  [[nodiscard]] bool move_on(detail::context& c, std::size_t prompt) {
-    bool enough = true;
-    auto const seen = c.cached + c.planned;
-    auto const known = std::min(seen, c.tokens.size() - 1);
-    if (known > c.cached) {
-      pages_.append(c.sequence, std::span{c.tokens}.subspan(c.cached, known - c.cached));
-    } else if (known < c.cached) {
-      enough = pages_.rewind(c.sequence, known);
-      drafter_.rewind(c.sequence, known);
-    }
-    c.cached = known;
-    return states_.after(c, seen, prompt) && enough;
+    if (!step_.keep(r)) { r.room = 0; }
   }
 
   /// Ends a run wherever it is, and those that wait for its prompt.
@@ -252,19 +200,27 @@ class generator {
       reader_.finish(r, reason, error);
     } catch (std::exception const&) {  // a callback's, which has been told all the same
     }
+    count(r);
   }
+
+  void count(run const& r) {
+    totals_.add(r.clock.metrics, r.reason == finish_reason::failed ? &generator_metrics::failed_jobs
+                                 : r.reason == finish_reason::cancelled
+                                   ? &generator_metrics::cancelled_jobs
+                                   : &generator_metrics::finished_jobs);
+  }
+
+  using clock = detail::job_clock::clock;
 
   [[no_unique_address]] no_drafter none_;
   Model& model_;
-  Drafter& drafter_;
   generator_options how_;
   Pages pages_;
-  detail::recurrent_states<Model, Pages> states_;
   detail::scheduler<Pages, run> scheduler_;
-  detail::batch<Pages, run> batch_;
-  detail::draft_round<Drafter> drafts_;
+  detail::model_step<Model, Pages, Drafter, run> step_;
   detail::logits_reader<Sampler, Vocabulary> reader_;
   std::span<float> logits_;
+  generator_metrics totals_;
   detail::inbox<std::unique_ptr<run>> news_;  // null: wakes serve()
   std::shared_ptr<std::atomic<std::size_t>> cancels_ =
     std::make_shared<std::atomic<std::size_t>>(0);

@@ -49,19 +49,13 @@ class draft_round {
     if (requests_.empty()) { return; }
     try {
       drafter_.propose(requests_);
-    } catch (std::exception const&) {
-      return;
-    }
+    } catch (std::exception const&) { return; }
     std::size_t next = 0;
     for (auto const& run : running) {
       if (run->options->max_draft > 0 && requests_[next++].most > 0) {
         run->draft(drafter_.tokens(run->contexts[0].sequence));
       }
     }
-  }
-
-  [[nodiscard]] std::span<token_id const> of(std::uint32_t slot) const {
-    return drafter_.tokens(slot);
   }
 
  private:

@@ -46,19 +46,19 @@ template <class Run, class Options>
   auto const count = [](int n) { return static_cast<std::size_t>(n); };
   auto const make = [&](int sequence, any_filter its) {
     auto const left = count(job->max_new_tokens);
-    auto run = std::make_unique<Run>(Run{
-      {.place = {.priority = job->priority},
-       .contexts = {context_of(job->prompt, left + count(job->max_draft))},
-       .left = left,
-       .most_room = count(job->max_rq_tokens),
-       .salt = job->salt},
-      job,
-      channel,
-      count(sequence),
-      job->prompt.size(),
-      typename Run::undo_log{job->banned_strings.empty() ? 0 : left, std::move(its),
-                             text_stream{rules}, {}, {}},
-      draft_window{static_cast<std::uint32_t>(job->max_draft)}});
+    auto run = std::make_unique<Run>(
+      Run{{.place = {.priority = job->priority},
+           .contexts = {context_of(job->prompt, left + count(job->max_draft))},
+           .left = left,
+           .most_room = count(job->max_rq_tokens),
+           .salt = job->salt},
+          job,
+          channel,
+          count(sequence),
+          job->prompt.size(),
+          typename Run::undo_log{
+            job->banned_strings.empty() ? 0 : left, std::move(its), text_stream{rules}, {}, {}},
+          draft_window{static_cast<std::uint32_t>(job->max_draft)}});
     if (!job->negative_prompt.empty()) {
       run->contexts.push_back(context_of(job->negative_prompt, left + count(job->max_draft)));
     }

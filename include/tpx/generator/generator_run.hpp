@@ -4,6 +4,7 @@
 #include <tpx/generator/draft_window.hpp>
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_channel.hpp>
+#include <tpx/generator/job_clock.hpp>
 #include <tpx/generator/scheduler_run.hpp>
 #include <tpx/generator/text_stream.hpp>
 #include <tpx/generator/transaction.hpp>
@@ -32,6 +33,7 @@ struct job_run : scheduled_run {
   draft_window window;
   std::vector<token_logprob> top = {};
   std::vector<std::uint32_t> mask = {};  // what may come next; empty: everything
+  job_clock clock = {};
   std::size_t sent = 0;  // new tokens that the user has
   finish_reason reason = finish_reason::none;
   std::vector<std::unique_ptr<job_run>> followers = {};  // sequences that wait for its prompt
@@ -61,6 +63,14 @@ struct job_run : scheduled_run {
     log.rewind(count);
   }
 
+  /// Of its draft so many tokens were right.
+  void learn(std::size_t right) {
+    auto const tokens = drafted();
+    window.learn(static_cast<std::uint32_t>(tokens), static_cast<std::uint32_t>(right));
+    clock.metrics.accepted_drafts += right;
+    clock.metrics.rejected_drafts += tokens - right;
+  }
+
   /// Hands the next `count` tokens and what text is new to the user.
   void send(std::string_view piece, std::size_t count, std::string_view error = {}) {
     if (count == 0 && piece.empty() && reason == finish_reason::none) { return; }
@@ -72,7 +82,8 @@ struct job_run : scheduled_run {
                   .scores = std::span{scores()}.subspan(first, options->logprobs ? count : 0),
                   .top = std::span{top}.subspan(first * tops(), count * tops()),
                   .reason = reason,
-                  .error = error});
+                  .error = error,
+                  .metrics = clock.metrics});
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/generator/checkpoint.hpp>
+#include <tpx/generator/generator_options.hpp>
 #include <tpx/generator/model.hpp>
 #include <tpx/generator/scheduler_run.hpp>
 #include <tpx/generator/state_savepoint.hpp>
@@ -11,15 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace tpx {
-
-/// How recurrent states are kept; nothing to a model without.
-struct checkpoint_options {
-  checkpoint_rule rule = {};
-  std::size_t bytes = std::size_t{1} << 30;  // of host memory
-};
-
-namespace detail {
+namespace tpx::detail {
 
 /// Where a context's positions are taken over from the cache or taken back, a recurrent state has
 /// to follow. This is for models without.
@@ -102,6 +95,4 @@ class recurrent_states<Model, Pages> {
   std::vector<hash128> keys_;
 };
 
-}  // namespace detail
-
-}  // namespace tpx
+}  // namespace tpx::detail

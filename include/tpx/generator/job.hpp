@@ -2,11 +2,13 @@
 #pragma once
 
 #include <tpx/generator/filter.hpp>
+#include <tpx/generator/metrics.hpp>
 #include <tpx/generator/sample/request.hpp>
 #include <tpx/generator/token.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,13 +40,13 @@ enum class finish_reason : std::uint8_t {
 /// What a user asks for. `Sampling`: the sampler's parameters.
 template <class Sampling>
 struct job_options {
-  std::vector<token_id> prompt = {};      // at least one token
-  int max_new_tokens = 256;               // exactly so many, unless it ends sooner
-  int min_new_tokens = 0;                 // no stop token comes before
-  Sampling sampling = {};                 //
-  std::uint64_t seed = 0;                 // the same job with the same seed has the same tokens
-  int priority = 0;                       // the largest goes first; within one, the first come
-  int sequences = 1;                      // of one prompt, with the seeds seed, seed + 1, ...
+  std::vector<token_id> prompt = {};  // at least one token
+  int max_new_tokens = 256;           // exactly so many, unless it ends sooner
+  int min_new_tokens = 0;             // no stop token comes before
+  Sampling sampling = {};             //
+  std::uint64_t seed = 0;             // the same job with the same seed has the same tokens
+  int priority = 0;                   // the largest goes first; within one, the first come
+  int sequences = 1;                  // of one prompt, with the seeds seed, seed + 1, ...
   std::vector<token_id> negative_prompt = {};  // not empty: classifier-free guidance, with logits
   float guidance = 1.5f;                       // negative + guidance * (positive - negative)
   std::vector<token_id> stop_tokens = {};
@@ -75,7 +77,8 @@ struct generated {
   std::vector<token_score> scores;  // a token each, if asked for
   std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first
   finish_reason reason = finish_reason::none;
-  std::string error;  // what went wrong, if the reason is failed
+  std::string error;    // what went wrong, if the reason is failed
+  job_metrics metrics;  // as of the last token
 };
 
 /// What is new of a sequence, as a callback gets it; valid during the call.
@@ -88,6 +91,7 @@ struct fresh_output {
   std::span<token_logprob const> top;
   finish_reason reason;  // not none: this is the sequence's last call
   std::string_view error;
+  job_metrics const& metrics;
 };
 
 }  // namespace tpx

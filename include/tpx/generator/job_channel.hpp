@@ -70,6 +70,7 @@ class job_channel {
       to.top.insert(to.top.end(), news.top.begin(), news.top.end());
       to.reason = news.reason;
       to.error = news.error;
+      to.metrics = news.metrics;
       if (news.reason != finish_reason::none) { --open_; }
     }
     news_.notify_all();
@@ -91,7 +92,8 @@ class job_channel {
                        .scores = rest(from.scores, read.scores),
                        .top = rest(from.top, read.top),
                        .reason = from.reason,
-                       .error = from.error};
+                       .error = from.error,
+                       .metrics = from.metrics};
     read = {from.text.size(), from.tokens.size(), from.scores.size(), from.top.size(),
             from.reason != finish_reason::none};
     return piece;

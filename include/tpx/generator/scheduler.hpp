@@ -68,9 +68,7 @@ class scheduler {
   }
 
   /// Takes a run out wherever it is.
-  run_ptr remove(Run& run) {
-    return contains(running_, run) ? release(run) : take(waiting_, run);
-  }
+  run_ptr remove(Run& run) { return contains(running_, run) ? release(run) : take(waiting_, run); }
 
   /// The first run for which `wanted(run)`; null if there is none.
   template <class F>
@@ -93,7 +91,7 @@ class scheduler {
         return false;
       }
       auto victim = release(*running_.back());
-          waiting_.insert(std::move(victim));
+      waiting_.insert(std::move(victim));
     }
     return true;
   }
