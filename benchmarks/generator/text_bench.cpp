@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // What a token's text costs, of tokens of 4 bytes on average.
+#include <tpx/generator/loop_detector.hpp>
 #include <tpx/generator/matcher.hpp>
 #include <tpx/generator/text_stream.hpp>
 
@@ -89,6 +90,13 @@ void stream(benchmark::State& state) {
   per_token(state);
 }
 BENCHMARK(stream)->Arg(0)->Arg(1)->Arg(4)->Arg(16)->ArgName("patterns");
+
+void loops(benchmark::State& state) {
+  tpx::loop_detector detector{{.max_period = static_cast<std::size_t>(state.range(0))}};
+  tpx::token_id token = 0;
+  for (auto _ : state) { benchmark::DoNotOptimize(detector.push(token++ % 1000)); }
+}
+BENCHMARK(loops)->Arg(16)->Arg(64)->Arg(256)->ArgName("max_period");
 
 void compile(benchmark::State& state) {
   auto const all = patterns(static_cast<std::size_t>(state.range(0)), tpx::text_action::Stop);
