@@ -15,6 +15,8 @@
 #include <tpx/generator/page_table.hpp>
 #include <tpx/generator/queue.hpp>
 #include <tpx/generator/scheduler.hpp>
+#include <tpx/generator/text_pieces.hpp>
+#include <tpx/generator/token_healing.hpp>
 
 #include <atomic>
 #include <concepts>
@@ -22,6 +24,8 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -44,6 +48,7 @@ class generator {
   generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary, Drafter& drafter,
             generator_options const& how = {})
       : model_{model},
+        vocabulary_{vocabulary},
         how_{detail::checked(how, vocabulary.size(), model.vocab_size())},
         pages_{{.pages = model.pages(),
                 .host_pages = host_pages(model),
@@ -149,8 +154,19 @@ class generator {
     auto const channel = std::make_shared<detail::job_channel>(
       ++last_id_, static_cast<std::size_t>(wanted.sequences),
       static_cast<std::size_t>(wanted.max_new_tokens), std::move(hears), cancels_);
-    news_.post(detail::make_run<run>(std::move(wanted), channel));
+    auto const healing = wanted.heal_tokens ? heal(wanted) : 0;
+    news_.post(detail::make_run<run>(std::move(wanted), healing, channel));
     return job{channel};
+  }
+
+  /// Takes off what is to be healed, and returns how many bytes that is.
+  std::size_t heal(options& wanted) {
+    std::call_once(sorted_, [&] { pieces_.emplace(vocabulary_); });
+    token_healing<Vocabulary> healing{*pieces_, wanted.prompt};
+    wanted.prompt.resize(healing.kept());
+    auto const bytes = healing.prefix().size();
+    if (bytes > 0) { wanted.filter = std::move(healing); }
+    return bytes;
   }
 
   void take_news() {
@@ -180,8 +196,9 @@ class generator {
 
   void take(run& r) {
     r.undraft();
+    r.clock.waits_since = step_.ended();
     if (r.rows > 0) {
-      r.learn(reader_.read(r, logits_, step_.draft_of(r)));
+      r.learn(reader_.read(r, logits_, step_.draft_of(r), step_.ended()));
       for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
       r.followers.clear();
     }
@@ -214,6 +231,7 @@ class generator {
 
   [[no_unique_address]] no_drafter none_;
   Model& model_;
+  Vocabulary const& vocabulary_;
   generator_options how_;
   Pages pages_;
   detail::scheduler<Pages, run> scheduler_;
@@ -225,6 +243,8 @@ class generator {
   std::shared_ptr<std::atomic<std::size_t>> cancels_ =
     std::make_shared<std::atomic<std::size_t>>(0);
   std::size_t cancels_seen_ = 0;
+  std::once_flag sorted_;
+  std::optional<text_pieces<Vocabulary>> pieces_;  // for healing, once a job asks for it
   std::atomic<job_id> last_id_ = 0;
 };
 

@@ -7,9 +7,11 @@
 #include <tpx/generator/matcher.hpp>
 #include <tpx/generator/text_stream.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -37,9 +39,17 @@ template <class Options>
   return c;
 }
 
-/// The first of a job's sequences; the others follow it.
+[[nodiscard]] inline loop_watch loops_of(std::optional<loop_options> how, int max_new_tokens) {
+  if (!how) { return {}; }
+  how->max_rewind = std::max(how->max_rewind, static_cast<std::size_t>(max_new_tokens));
+  return {loop_detector{*how}};
+}
+
+/// The first of a job's sequences; the others follow it. `healing`: bytes at the end of the prompt
+/// that have been taken off.
 template <class Run, class Options>
-[[nodiscard]] std::unique_ptr<Run> make_run(Options wanted, std::shared_ptr<job_channel> channel) {
+[[nodiscard]] std::unique_ptr<Run> make_run(Options wanted, std::size_t healing,
+                                            std::shared_ptr<job_channel> channel) {
   auto const rules = rules_of(wanted);
   any_filter filter = std::move(wanted.filter);
   auto const job = std::make_shared<Options const>(std::move(wanted));
@@ -56,8 +66,13 @@ template <class Run, class Options>
           channel,
           count(sequence),
           job->prompt.size(),
-          typename Run::undo_log{
-            job->banned_strings.empty() ? 0 : left, std::move(its), text_stream{rules}, {}, {}},
+          typename Run::undo_log{job->banned_strings.empty() ? 0 : left,
+                                 std::move(its),
+                                 text_stream{rules},
+                                 loops_of(job->stop_on_loop, job->max_new_tokens),
+                                 healing_bytes{healing},
+                                 {},
+                                 {}},
           draft_window{static_cast<std::uint32_t>(job->max_draft)}});
     if (!job->negative_prompt.empty()) {
       run->contexts.push_back(context_of(job->negative_prompt, left + count(job->max_draft)));

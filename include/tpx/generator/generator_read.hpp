@@ -3,6 +3,7 @@
 
 #include <tpx/generator/generator_mask.hpp>
 #include <tpx/generator/job.hpp>
+#include <tpx/generator/job_clock.hpp>
 #include <tpx/generator/sample/request.hpp>
 #include <tpx/generator/text_event.hpp>
 #include <tpx/generator/token.hpp>
@@ -35,10 +36,12 @@ class logits_reader {
   /// For a draft without chance in it this accepts as often as rejection sampling does: with the
   /// draft's probability in the target's distribution.
   template <class Run>
-  std::size_t read(Run& run, std::span<float> logits, std::span<token_id const> draft) {
+  std::size_t read(Run& run, std::span<float> logits, std::span<token_id const> draft,
+                   job_clock::clock::time_point now) {
     std::size_t right = 0;
     for (std::size_t row = 0; row < run.rows; ++row) {
       token_id const token = choose(run, logits, row);
+      run.clock.stepped(now, run.generated());
       if (!take(run, token) || row == draft.size() || draft[row] != token) { break; }
       ++right;
     }
@@ -80,7 +83,8 @@ class logits_reader {
   template <class Run>
   bool take(Run& run, token_id token) {
     run.filter().accept(token);
-    auto const news = run.text().push(token, vocabulary_.piece(token));
+    bool const loops = run.loops().push(token);
+    auto const news = run.text().push(token, run.healing().cut(vocabulary_.piece(token)));
     if (news.rewind > 0) {
       run.pop(news.rewind);
     } else {
@@ -92,6 +96,8 @@ class logits_reader {
     if (run.reason != finish_reason::none) { return false; }
     if (run.left == 0) {
       finish(run, finish_reason::max_new_tokens);
+    } else if (loops && news.rewind == 0) {
+      finish(run, finish_reason::loop);
     } else if (!mask_next(run, vocab_size_)) {
       finish(run, finish_reason::filter_finished);
     }

@@ -5,13 +5,16 @@
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_channel.hpp>
 #include <tpx/generator/job_clock.hpp>
+#include <tpx/generator/loop_detector.hpp>
 #include <tpx/generator/scheduler_run.hpp>
 #include <tpx/generator/text_stream.hpp>
 #include <tpx/generator/transaction.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -19,11 +22,33 @@
 
 namespace tpx::detail {
 
+/// A loop detector, for a job that wants one.
+struct loop_watch {
+  std::optional<loop_detector> detector = {};
+
+  [[nodiscard]] bool push(token_id token) { return detector && detector->push(token) > 0; }
+  void rewind(std::size_t count) {
+    if (detector) { detector->rewind(count); }
+  }
+};
+
+/// Bytes of the prompt that the next tokens repeat, where it is healed.
+struct healing_bytes {
+  std::size_t left = 0;
+
+  [[nodiscard]] std::string_view cut(std::string_view piece) {
+    auto const n = std::min(left, piece.size());
+    left -= n;
+    return piece.substr(n);
+  }
+};
+
 /// One sequence of a job, from its prompt to its end.
 template <class Options, class State>
 struct job_run : scheduled_run {
   /// What a token changes besides the contexts, and a ban takes back.
-  using undo_log = transaction<any_filter, text_stream, State, std::vector<token_score>>;
+  using undo_log = transaction<any_filter, text_stream, loop_watch, healing_bytes, State,
+                               std::vector<token_score>>;
 
   std::shared_ptr<Options const> options;
   std::shared_ptr<job_channel> channel;
@@ -40,6 +65,8 @@ struct job_run : scheduled_run {
 
   [[nodiscard]] any_filter& filter() { return log.template get<any_filter>(); }
   [[nodiscard]] text_stream& text() { return log.template get<text_stream>(); }
+  [[nodiscard]] loop_watch& loops() { return log.template get<loop_watch>(); }
+  [[nodiscard]] healing_bytes& healing() { return log.template get<healing_bytes>(); }
   [[nodiscard]] State& state() { return log.template get<State>(); }
   [[nodiscard]] auto& scores() { return log.template get<std::vector<token_score>>(); }
   [[nodiscard]] std::vector<token_id> const& tokens() const { return contexts[0].tokens; }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <tpx/generator/filter.hpp>
+#include <tpx/generator/loop_detector.hpp>
 #include <tpx/generator/metrics.hpp>
 #include <tpx/generator/sample/request.hpp>
 #include <tpx/generator/token.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -53,13 +55,13 @@ struct job_options {
   std::vector<std::string> stop_strings = {};
   std::vector<std::string> banned_strings = {};  // whatever their case; the text avoids them
   any_filter filter = {};                        // what the text may be
-  bool heal_tokens = false;   // the prompt's last token may become a longer one that begins so
-  bool stop_on_loop = false;  //
-  int max_draft = 0;          // tokens guessed ahead, at most
-  int max_rq_tokens = 512;    // new tokens for which pages are claimed at a time
-  bool logprobs = false;      // fill in generated::scores
-  int top_logprobs = 0;       // and generated::top, with so many a token
-  std::uint64_t salt = 0;     // pages are shared among jobs of one salt alone
+  bool heal_tokens = false;  // the prompt's last token may become a longer one that begins so
+  std::optional<loop_options> stop_on_loop = {};
+  int max_draft = 0;        // tokens guessed ahead, at most
+  int max_rq_tokens = 512;  // new tokens for which pages are claimed at a time
+  bool logprobs = false;    // fill in generated::scores
+  int top_logprobs = 0;     // and generated::top, with so many a token
+  std::uint64_t salt = 0;   // pages are shared among jobs of one salt alone
 };
 
 /// How likely a token was.

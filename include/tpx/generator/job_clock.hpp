@@ -33,10 +33,8 @@ struct job_clock {
     metrics.cached_pages = cached / page_size;
   }
 
-  /// It has taken part in a step that gave it tokens, or part of its prompt.
+  /// It has so many new tokens now.
   void stepped(clock::time_point now, std::size_t new_tokens) {
-    waits_since = now;
-    if (new_tokens == 0) { return; }
     if (metrics.new_tokens == 0) {
       first = now;
       metrics.prefill_seconds = seconds(now - begun);
