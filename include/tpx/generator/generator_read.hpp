@@ -39,6 +39,10 @@ class logits_reader {
   std::size_t read(Run& run, std::span<float> logits, std::span<token_id const> draft,
                    job_clock::clock::time_point now) {
     std::size_t right = 0;
+    if (run.generated() == 0 && !mask_next(run, vocab_size_)) {
+      finish(run, finish_reason::filter_finished);
+      return 0;
+    }
     for (std::size_t row = 0; row < run.rows; ++row) {
       token_id const token = choose(run, logits, row);
       run.clock.stepped(now, run.generated());
