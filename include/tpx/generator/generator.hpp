@@ -186,7 +186,10 @@ class generator {
   void read(run& r) {
     try {
       take(r);
-    } catch (std::exception const& e) { return end(r, finish_reason::failed, e.what()); }
+    } catch (std::exception const& e) {
+      auto const whose = "job " + std::to_string(r.channel->id()) + ": ";
+      return end(r, finish_reason::failed, whose + e.what());
+    }
     if (r.reason != finish_reason::none) {
       count(*scheduler_.release(r));
     } else if (r.room == 0) {
