@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/page_layout.hpp>
 #include <tpx/generator/page_plan.hpp>
-#include <tpx/generator/page_sequences.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,18 +14,30 @@ namespace tpx::detail {
 /// after each step all is as consistent as before.
 class page_defragmenter {
  public:
-  explicit page_defragmenter(std::size_t pages) : plan_{pages} {}
+  explicit page_defragmenter(std::size_t pages) : layout_{pages}, plan_{pages} {}
 
+  /// Costs O(pages) when it makes a plan, which it does when it has carried out the last one and
+  /// pages have got into other hands since; else O(max_moves x sequences).
   template <class Sequences>
   std::size_t run(Sequences& sequences, std::size_t max_moves) {
+    std::size_t const moves = follow(sequences, max_moves);
+    if (moves != 0 || settled_ == sequences.pool.changes) { return moves; }
+    plan_.clear();
+    layout_.visit(sequences, [&](page_id page, bool follows) { plan_.add(page, follows); });
+    plan_.solve();
+    settled_ = sequences.pool.changes;
+    return follow(sequences, max_moves);
+  }
+
+  template <class Sequences>
+  [[nodiscard]] double fragmentation(Sequences const& sequences) {
+    return layout_.fragmentation(sequences);
+  }
+
+ private:
+  template <class Sequences>
+  std::size_t follow(Sequences& sequences, std::size_t max_moves) {
     auto& pool = sequences.pool;
-    if (plan_.next() == no_page) {
-      if (settled_ == pool.changes()) { return 0; }
-      plan_.clear();
-      sequences.visit_chains([&](page_id page, bool follows) { plan_.add(page, follows); });
-      plan_.solve();
-      if (plan_.next() == no_page) { settled_ = pool.changes(); }
-    }
     std::size_t moves = 0;
     auto const move = [&](page_id from, page_id to) {
       sequences.relocate(from, to);
@@ -53,9 +65,9 @@ class page_defragmenter {
     return moves;
   }
 
- private:
+  page_layout layout_;
   page_plan plan_;
-  std::uint64_t settled_ = ~std::uint64_t{0};
+  std::uint64_t settled_ = ~std::uint64_t{0};  // the pool's changes when the plan was made
 };
 
 }  // namespace tpx::detail

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <tpx/generator/model.hpp>
-#include <tpx/generator/page_contents.hpp>
+#include <tpx/generator/page_identity.hpp>
 #include <tpx/generator/page_list.hpp>
 
 #include <cstddef>

@@ -4,7 +4,7 @@
 #include <tpx/error.hpp>
 #include <tpx/generator/page_audit.hpp>
 #include <tpx/generator/page_defragment.hpp>
-#include <tpx/generator/page_sequences.hpp>
+#include <tpx/generator/page_writer.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -84,7 +84,8 @@ class page_table {
     std::size_t const spare = pool().available() - found.idle;
     if (fresh > spare) { return refuse(); }
     free_.pop_back();
-    bool const whole_source = found.common != 0 && pool().at(found.source).filled == found.common;
+    bool const whole_source =
+      found.common != 0 && pool().contents.filled(found.source) == found.common;
     sequences_.begin(s, found, salt, whole_source || fresh == spare);
     sequences_.reserve(s, pages);
     std::size_t const cached = sequences_[s].length;
@@ -201,7 +202,7 @@ class page_table {
                std::to_string(full) + " full pages";
       },
       "ask for full pages");
-    return pool().at(sequences_.row(s)[page_index]).identity.key;
+    return pool().contents.identity(sequences_.row(s)[page_index]).key;
   }
 
   [[nodiscard]] std::span<page_copy const> copies() const { return pool().moves.copies(); }
@@ -230,11 +231,39 @@ class page_table {
   void validate() const { detail::page_audit<PageSize, Hash>{sequences_}.run(); }
 
   /// Costs O(pages).
-  [[nodiscard]] page_table_stats stats() { return sequences_.stats(); }
-  [[nodiscard]] page_info info(page_id page) const { return pool().info(page); }
+  [[nodiscard]] page_table_stats stats() {
+    page_table_stats now = pool().stats;
+    now.blank = pool().blank().size();
+    now.idle = pool().idle().size();
+    for (page_id page = 0; page < pool().contents.size(); ++page) {
+      now.reserved += pool()[page].owner != detail::no_page ? 1 : 0;
+    }
+    now.used = pool().contents.size() - now.blank - now.idle - now.reserved;
+    now.fragmentation = defragmenter_.fragmentation(sequences_);
+    return now;
+  }
+
+  [[nodiscard]] page_info info(page_id page) const {
+    expects(
+      page < pool().contents.size(), [&] { return "no page " + std::to_string(page); },
+      "ask for pages that the cache has");
+    auto const& known = pool().contents.identity(page);
+    auto const& claim = pool()[page];
+    std::size_t const tokens = pool().contents.filled(page);
+    page_state const state = claim.owner != detail::no_page ? page_state::reserved
+                             : claim.refs != 0              ? page_state::used
+                             : tokens != 0                  ? page_state::idle
+                                                            : page_state::blank;
+    return {state,
+            tokens,
+            tokens != 0 ? known.origin.depth : 0,
+            claim.refs,
+            claim.host != detail::no_page,
+            tokens == PageSize ? known.key : hash128{}};
+  }
 
  private:
-  using sequences = detail::page_sequences<PageSize, Hash>;
+  using sequences = detail::page_writer<PageSize, Hash>;
 
   static page_table_options const& checked(page_table_options const& options) {
     expects(options.pages > 0 && options.pages < detail::no_page && options.max_sequences > 0 &&
