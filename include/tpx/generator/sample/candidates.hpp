@@ -3,7 +3,9 @@
 
 #include <tpx/generator/sample/reduction.hpp>
 #include <tpx/generator/sample/row.hpp>
+#include <tpx/generator/sample/tallies.hpp>
 
+#include <array>
 #include <cmath>
 
 namespace tpx {
@@ -28,8 +30,12 @@ class candidates {
       std::uint64_t x[2]{detail::order_key(row_.local_best()), row_.has_nan() ? 1u : 0u};
       reduction_.max(x);
       best_ = detail::from_order_key(static_cast<std::uint32_t>(x[0]));
-      if (x[1] != 0 || best_ > most_logit) { fail("has a logit that is not a number, or too large"); }
-      if (!(best_ > detail::no_logit)) { fail("allows no token: all are masked, banned or -infinity"); }
+      if (x[1] != 0 || best_ > most_logit) {
+        fail("has a logit that is not a number, or too large");
+      }
+      if (!(best_ > detail::no_logit)) {
+        fail("allows no token: all are masked, banned or -infinity");
+      }
       best_known_ = true;
     }
     return best_;
@@ -38,7 +44,7 @@ class candidates {
   /// Sum of e^(logit - best()), in units of 2^-40; rounded down token by token. 8 bytes reduced.
   [[nodiscard]] std::uint64_t fixed_total() {
     if (total_ == 0) {
-      total_ = fixed_sum([best = best()](detail::lanes& x) { detail::to_mass(x, best); });
+      total_ = fixed_sums<1>([best = best()](auto& x) { detail::to_mass(x[0], best); })[0];
     }
     return total_;
   }
@@ -47,30 +53,31 @@ class candidates {
     return std::log(static_cast<double>(fixed_total()) / detail::fixed_one);
   }
 
-  /// Sum over all candidates of f(logit), a real of 0 to 1, in units of 2^-40; f turns sixteen
-  /// logits into reals in place, -infinity (no candidate) into 0. 8 bytes reduced.
-  template <class F>
-  [[nodiscard]] std::uint64_t fixed_sum(F f) {
-    std::uint64_t sum = 0;
+  /// Sums over all tokens of reals of 0 to 1, in units of 2^-40: f(x) gets sixteen logits in x[0]
+  /// and leaves N reals for each in x. -infinity (no candidate) must give 0. 8 N bytes reduced.
+  template <std::size_t N, class F>
+  [[nodiscard]] std::array<std::uint64_t, N> fixed_sums(F f) {
+    std::array<std::uint64_t, N> sums{};
     for (auto const c : row_.active()) {
-      detail::fixed_lanes part;
+      detail::fixed_lanes part[N];
       for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
-        detail::lanes x;
-        row_.load_row(c, r, x);
+        detail::lanes x[N];
+        row_.load_row(c, r, x[0]);
         f(x);
-        part.add(x);
+        for (std::size_t i = 0; i < N; ++i) { part[i].add(x[i]); }
       }
-      sum += part.total();
+      for (std::size_t i = 0; i < N; ++i) { sums[i] += part[i].total(); }
     }
-    reduction_.sum(std::span{&sum, 1});
-    return sum;
+    reduction_.sum(sums);
+    return sums;
   }
 
-  /// How many there are. 8 bytes reduced.
-  [[nodiscard]] std::uint64_t count() {
-    return fixed_sum([](detail::lanes& x) {
-             x = __builtin_convertvector(-(x > detail::no_logit), detail::lanes);
-           }) >> 40;
+  /// How many candidates have a logit over `than`. 8 bytes reduced.
+  [[nodiscard]] std::uint64_t count_over(float than) {
+    return fixed_sums<1>([than](auto& x) {
+             x[0] = __builtin_convertvector(-(x[0] > than), detail::lanes);
+           })[0] >>
+           40;
   }
 
   /// Calls f(token, logit) for each candidate of this rank of at least `from`, tokens ascending.
@@ -116,6 +123,9 @@ class candidates {
     forget();
   }
 
+  /// Does now what cutting off and scaling have put off, so that edits within a look are safe.
+  void settle() { row_.settle(); }
+
   /// Gives a candidate the logit f(logit). Nothing where it is none, or another rank's.
   template <class F>
   void edit(token_id token, F f) {
@@ -129,6 +139,25 @@ class candidates {
     reduction_.max(std::span{&key, 1});
     return detail::from_order_key(static_cast<std::uint32_t>(key));
   }
+
+  /// Keeps a copy of all logits as they are now, for a stage with `looks_back`. Settles.
+  void remember() {
+    row_.settle();
+    auto& memory = row_.memory();
+    for (auto const a : row_.active()) {
+      std::memcpy(memory.before[a].logits, memory.at[a], sizeof(detail::chunk));
+    }
+  }
+  /// The logit that a token had then, which is still a candidate. 8 bytes reduced.
+  [[nodiscard]] float remembered(token_id token) {
+    float const here = row_.logit(token);
+    std::uint64_t key = here > detail::no_logit ? detail::order_key(row_.before(token)) : 0;
+    reduction_.max(std::span{&key, 1});
+    return detail::from_order_key(static_cast<std::uint32_t>(key));
+  }
+
+  /// For counting tokens of the history; of this rank's, the rest are passed over.
+  [[nodiscard]] detail::token_tallies tallies() { return detail::token_tallies{row_.memory()}; }
 
   [[nodiscard]] sample_request const& request() const { return row_.request(); }
   [[nodiscard]] detail::logit_row& row() { return row_; }

@@ -11,9 +11,9 @@
 
 namespace tpx::detail {
 
-/// A row of logits is cut into chunks of 256 tokens that start at multiples of 256, and a chunk into
-/// 16 blocks: block b has the tokens b, b + 16, b + 32, ... of it, one in each of the chunk's 16
-/// rows of lanes, so that an operation on rows is one on blocks side by side.
+/// A row of logits is cut into chunks of 256 tokens that start at multiples of 256, and a chunk
+/// into 16 blocks: block b has the tokens b, b + 16, b + 32, ... of it, one in each of the chunk's
+/// 16 rows of lanes, so that an operation on rows is one on blocks side by side.
 inline constexpr std::size_t chunk_size = 256;
 inline constexpr std::size_t chunk_rows = chunk_size / lane_count;
 
@@ -45,11 +45,31 @@ inline void keep(lanes& logits, int_lanes const& kept) {
   logits = kept != 0 ? logits : none;
 }
 
+/// Reals that are not to be kept become 0.
+inline void keep_or_zero(lanes& x, int_lanes const& kept) {
+  int_lanes bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  bits &= kept;
+  std::memcpy(&x, &bits, sizeof(bits));
+}
+
+inline void absolute(lanes& x) {
+  int_lanes bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  bits &= std::numeric_limits<std::int32_t>::max();
+  std::memcpy(&x, &bits, sizeof(bits));
+}
+
 [[nodiscard]] inline bool any(int_lanes const& truths) {
-  std::uint64_t words[8];
-  std::memcpy(words, &truths, sizeof(words));
-  return ((words[0] | words[1]) | (words[2] | words[3]) | (words[4] | words[5]) |
-          (words[6] | words[7])) != 0;
+  using eight = std::int32_t __attribute__((vector_size(32)));
+  using two = std::uint64_t __attribute__((vector_size(16)));
+  eight e[2];
+  std::memcpy(e, &truths, sizeof(e));
+  e[0] |= e[1];
+  two f[2];
+  std::memcpy(f, e, sizeof(f));
+  f[0] |= f[1];
+  return (f[0][0] | f[0][1]) != 0;
 }
 
 /// The same as `largest`, in three steps of halves.
@@ -104,6 +124,14 @@ struct fixed_lanes {
     low += __builtin_convertvector(rest, int_lanes);
   }
 
+  void split(std::uint64_t (&to)[lane_count]) const {
+    std::uint32_t h[lane_count];
+    std::uint32_t l[lane_count];
+    std::memcpy(h, &high, sizeof(h));
+    std::memcpy(l, &low, sizeof(l));
+    for (std::size_t i = 0; i < lane_count; ++i) { to[i] = (std::uint64_t{h[i]} << 20) + l[i]; }
+  }
+
   [[nodiscard]] std::uint64_t total() const { return (sum(high) << 20) + sum(low); }
 };
 
@@ -113,6 +141,15 @@ inline constexpr double fixed_one = 0x1p40;
 inline void to_mass(lanes& logits, float best) {
   logits -= best;
   exp(logits);
+}
+
+/// x[0] becomes the mass of the logits x[0], and x[1] that times how far they are under the best.
+template <std::size_t N>
+void mass_and_depth(lanes (&x)[N], float best) {
+  lanes const depth = best - x[0];
+  to_mass(x[0], best);
+  x[1] = depth * x[0];
+  keep_or_zero(x[1], x[0] > 0.0f);  // infinity * 0
 }
 
 /// Of one logit, in units of 2^-40: bit for bit what it is among others.

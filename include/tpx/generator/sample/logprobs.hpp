@@ -5,14 +5,45 @@
 
 namespace tpx::detail {
 
-/// The likeliest candidates with their log-probabilities, likeliest first; of equal ones the lower
-/// token. Ranks write theirs into places of their own of one array, which is then summed.
-/// `listed` has room for twice `wanted`.
-/// Cost    as TopK, and 24 bytes reduced for each token wanted.
-template <class R>
-[[nodiscard]] std::span<token_logprob const> likeliest(candidates<R>& c, std::size_t wanted,
-                                                       std::span<token_logprob> listed) {
-  return {};
+template <class C>
+[[nodiscard]] float logprob(C& c, float logit) {
+  return static_cast<float>(static_cast<double>(logit - c.best()) - c.log_total());
+}
+
+/// Writes the likeliest candidates to `to`, likeliest first, of equal ones the lower token.
+/// Cost    as TopK, and 8 bytes reduced for each.
+template <class C>
+[[nodiscard]] std::span<token_logprob const> write_likeliest(C& c, std::span<token_logprob> to) {
+  if (to.empty()) { return {}; }
+  selection likely{c, largest_first{}};
+  float const from = likely.end(std::uint64_t{to.size()});
+  // This rank's, in order. They are few: equal ones beyond the room are passed over.
+  auto& found = c.row().memory().members;
+  std::size_t const room = std::min(to.size(), found.size());
+  std::size_t n = 0;
+  c.for_each_from(from, [&](token_id token, float logit) {
+    std::uint32_t const key = order_key(logit);
+    if (n == room && found[n - 1].key >= key) { return; }
+    std::size_t at = n < room ? n++ : n - 1;
+    for (; at > 0 && found[at - 1].key < key; --at) { found[at] = found[at - 1]; }
+    found[at] = {key, static_cast<std::uint64_t>(token)};
+  });
+  // Ranks show their first; the best of these is next.
+  std::size_t used = 0;
+  std::size_t written = 0;
+  for (; written < to.size(); ++written) {
+    std::uint64_t mine = 0;
+    if (used < n) {
+      mine = std::uint64_t{found[used].key} << 32 | ~static_cast<std::uint32_t>(found[used].weight);
+    }
+    std::uint64_t next = mine;
+    c.reduction().max(std::span{&next, 1});
+    if (next == 0) { break; }
+    used += static_cast<std::size_t>(next == mine);
+    to[written] = {static_cast<token_id>(~static_cast<std::uint32_t>(next)),
+                   logprob(c, from_order_key(static_cast<std::uint32_t>(next >> 32)))};
+  }
+  return to.first(written);
 }
 
 }  // namespace tpx::detail

@@ -15,12 +15,11 @@
 
 namespace tpx {
 
-/// What part of a vocabulary a sampler sees, and how much it may be asked for.
+/// What part of a vocabulary a sampler sees.
 struct sampler_options {
-  std::size_t columns;    // logits of a row, of this rank
-  std::size_t first = 0;  // token of the first one
+  std::size_t columns;                                       // logits of a row, of this rank
+  std::size_t first = 0;                                     // token of the first one
   std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
-  std::size_t most_top = 32;  // likeliest tokens that a request may want
 };
 
 namespace detail {
@@ -31,19 +30,19 @@ struct occurrences {
   float sum = 0;
 };
 
-/// A candidate with its key and its weight in a selection.
+/// A candidate's place in an order, and its weight there.
 struct weighed {
   std::uint32_t key;
   std::uint64_t weight;
 };
 
-/// The memory in which a sampler works on one row at a time, allocated once: 9 bytes a token for the
-/// row, 16 for selections and 8 for penalties.
+/// The memory in which a sampler works on one row at a time, allocated once: 9 bytes a token for
+/// the row, 16 for selections and 8 for penalties.
 class sampler_memory {
  public:
   static constexpr std::size_t buckets = 1024;
 
-  explicit sampler_memory(sampler_options const& options)
+  sampler_memory(sampler_options const& options, bool keeps_before)
       : options_{options},
         origin_{options.first / chunk_size * chunk_size},
         chunks_{(options.first - origin_ + options.columns + chunk_size - 1) / chunk_size},
@@ -55,9 +54,8 @@ class sampler_memory {
         members(options.columns),
         occurred(options.columns),
         touched(options.columns),
-        histogram(buckets + 1),
-        listed(2 * options.most_top),
-        listed_raw(2 * options.most_top) {
+        histogram(buckets),
+        before(keeps_before ? chunks_ : 0) {
     expects(options.first + options.columns <= std::size_t{std::numeric_limits<token_id>::max()},
             [&] {
               return "sampler: tokens " + std::to_string(options.first) + " to " +
@@ -76,17 +74,16 @@ class sampler_memory {
   std::size_t chunks_;
 
  public:
-  std::vector<chunk> own;              // room for a copy of each chunk
-  std::vector<float const*> at;        // where each chunk's logits are: the caller's row, or own
-  std::vector<block_maxima> blocks;    // largest logit of each block
-  std::vector<float> top;              // and of each chunk
-  std::vector<std::uint32_t> active;   // chunks that may have candidates, ascending
+  std::vector<chunk> own;             // room for a copy of each chunk
+  std::vector<float const*> at;       // where each chunk's logits are: the caller's row, or own
+  std::vector<block_maxima> blocks;   // largest logit of each block
+  std::vector<float> top;             // and of each chunk
+  std::vector<std::uint32_t> active;  // chunks that may have candidates, ascending
   std::vector<weighed> members;
   std::vector<occurrences> occurred;
   std::vector<std::uint32_t> touched;  // columns whose `occurred` is not 0
   std::vector<std::uint64_t> histogram;
-  std::vector<token_logprob> listed;
-  std::vector<token_logprob> listed_raw;
+  std::vector<chunk> before;  // room for logits that a stage wants to see again, if one does
 };
 
 }  // namespace detail

@@ -9,9 +9,9 @@
 
 namespace tpx::detail {
 
-/// x becomes a keyed hash of itself: every bit of x and of the key moves every bit of it. T: uint32_t
-/// or sixteen. Source: the multipliers and shifts of Chris Wellons' triple32 (hash-prospector); the second half
-/// of the key goes in between.
+/// x becomes a keyed hash of itself: every bit of x and of the key moves every bit of it. T:
+/// uint32_t or sixteen. Source: the multipliers and shifts of Chris Wellons' triple32
+/// (hash-prospector); the second half of the key goes in between.
 template <class T>
 void keyed_hash(T& x, std::uint32_t const (&key)[2]) {
   x += key[0];
@@ -48,7 +48,8 @@ class race_noise {
     split(mix(key + 3), token_);
   }
 
-  /// The least noise in a block; blocks of the vocabulary are numbered token / 256 * 16 + token % 16.
+  /// The least noise in a block; blocks of the vocabulary are numbered token / 256 * 16 + token
+  /// % 16.
   [[nodiscard]] double least(std::uint32_t block) const {
     return exponential(block, least_) / chunk_rows;
   }

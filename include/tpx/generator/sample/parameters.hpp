@@ -11,6 +11,9 @@ namespace detail {
 template <class S, class... Stages>
 inline constexpr std::size_t times_in = (std::size_t{std::is_same_v<S, Stages>} + ... + 0);
 
+template <class... Stages>
+struct stage_list {};
+
 }  // namespace detail
 
 /// What a request chooses for each stage of a chain; stages that are not given change nothing.

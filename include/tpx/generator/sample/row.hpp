@@ -5,8 +5,8 @@
 
 namespace tpx::detail {
 
-/// A rank's part of a row of logits as stages see it: logits that are scaled and cut off lazily, and
-/// chunks that are copied when one of their logits is changed. Knows nothing of other ranks.
+/// A rank's part of a row of logits as stages see it: logits that are scaled and cut off lazily,
+/// and chunks that are copied when one of their logits is changed. Knows nothing of other ranks.
 class logit_row {
  public:
   /// Finds the largest logits, in one pass; tokens that mask or padding forbid are not read, and
@@ -34,7 +34,9 @@ class logit_row {
   [[nodiscard]] float scale() const { return scale_; }
   [[nodiscard]] float floor() const { return floor_; }
   [[nodiscard]] bool has_nan() const { return has_nan_; }
-  [[nodiscard]] std::span<std::uint32_t const> active() const { return {m_.active.data(), actives_}; }
+  [[nodiscard]] std::span<std::uint32_t const> active() const {
+    return {m_.active.data(), actives_};
+  }
 
   /// The largest logit here, -infinity if there is no candidate.
   [[nodiscard]] float local_best() const {
@@ -74,6 +76,11 @@ class logit_row {
     if (token < 0 || i / chunk_size >= m_.chunks()) { return no_logit; }
     if (!std::binary_search(active().begin(), active().end(), c)) { return no_logit; }
     return at(c, i % chunk_size / lane_count, i % lane_count);
+  }
+
+  [[nodiscard]] float before(token_id token) const {
+    auto const i = static_cast<std::size_t>(token) - m_.origin();
+    return m_.before[i / chunk_size].logits[i % chunk_size];
   }
 
   void multiply(float by) { scale_ *= by; }
@@ -117,10 +124,17 @@ class logit_row {
     floor_ = no_logit;
   }
 
+  /// Puts -infinity where there is no candidate, and the scale into the logits.
+  void settle() {
+    if (scale_ != 1 || floor_ > no_logit) {
+      transform([](lanes&, token_id) {});
+    }
+  }
+
   /// Gives one candidate the logit f(logit). Copies its chunk the first time.
   template <class F>
   void edit(token_id token, F f) {
-    if (scale_ != 1 || floor_ > no_logit) { transform([](lanes&, token_id) {}); }
+    settle();
     float const old = logit(token);
     if (!(old > no_logit)) { return; }
     auto const i = static_cast<std::size_t>(token) - m_.origin();
@@ -152,8 +166,10 @@ class logit_row {
     std::size_t const begin = m_.origin() + c * chunk_size;
     std::size_t const first = m_.options().first;
     float const* const from = request_.logits.data();
-    m_.at[c] = from + (begin - first);
-    if (mask_.empty() && begin >= first && begin + chunk_size <= end_) { return true; }
+    if (mask_.empty() && begin >= first && begin + chunk_size <= end_) {
+      m_.at[c] = from + (begin - first);
+      return true;
+    }
     std::uint32_t word[chunk_size / 32];
     std::uint32_t some = 0;
     std::uint32_t all = ~0u;
@@ -169,7 +185,10 @@ class logit_row {
       some |= bits;
       all &= bits;
     }
-    if (all == ~0u) { return true; }
+    if (all == ~0u) {
+      m_.at[c] = from + (begin - first);
+      return true;
+    }
     float* const mine = m_.own[c].logits;
     m_.at[c] = mine;
     if (some == 0) { return false; }

@@ -7,35 +7,64 @@
 
 namespace tpx::detail {
 
-/// Every candidate weighs 1.
-struct by_count {
+/// The largest logits come first, and each weighs 1. The one that reaches the limit is kept.
+struct largest_first {
   static constexpr bool counts = true;
-};
-/// A candidate weighs its unnormalised probability in units of 2^-40.
-struct by_mass {
-  static constexpr bool counts = false;
+  static constexpr bool by_logit = true;
+  static constexpr bool passes = true;
+  void order(lanes&) const {}
 };
 
-/// Down to which logit the largest ones are to be kept so that their weights come to a limit, found
-/// without a sort: a histogram over 1/32 nats under the best says which of its buckets the limit falls into,
-/// and four of 256 buckets each over the bits of the few logits in there say which logit. Logits
-/// that are equal are kept or dropped together. Exact: the same however the row is cut over ranks.
+/// The likeliest come first, and weigh their probability. The one that would pass the limit is not
+/// kept.
+struct likeliest_first {
+  static constexpr bool counts = false;
+  static constexpr bool by_logit = true;
+  static constexpr bool passes = false;
+  void order(lanes&) const {}
+};
+
+/// Those nearest to a logit come first, and weigh their probability. The one that reaches the limit
+/// is kept.
+struct nearest_first {
+  static constexpr bool counts = false;
+  static constexpr bool by_logit = false;
+  static constexpr bool passes = true;
+  float center;
+  /// Logits become minus their distance from it.
+  void order(lanes& x) const {
+    x -= center;
+    absolute(x);
+    x = -x;
+  }
+};
+
+/// How far the candidates that come first in an order are to be kept for their weights to come to a
+/// limit, found without a sort: a histogram over 1/32 nats from the first on says which of its
+/// buckets the limit falls into, and four of 256 buckets each over the bits of the few candidates
+/// in there say which of them. Those that are equal are kept or dropped together. Exact: the same
+/// however the row is cut over ranks.
 ///
 /// Source: exllamav3's fused sampler (two levels over fixed-point logits).
 /// Cost    one pass over the candidates, and one over the chunks that have some in the bucket;
 ///         16 KiB reduced in five reductions.
-template <class Weight, class Reduction>
+template <class Order, class R>
 class selection {
  public:
-  selection(candidates<Reduction>& from) : from_{from}, row_{from.row()}, best_{from.best()} {}
+  selection(candidates<R>& from, Order const& order)
+      : from_{from},
+        row_{from.row()},
+        order_{order},
+        best_{from.best()},
+        first_{Order::by_logit ? best_ : 0.0f} {}
 
-  /// The logit of the `count`th largest.
-  [[nodiscard]] float floor(std::uint64_t count) requires(Weight::counts) {
+  /// Where the `count` first end.
+  [[nodiscard]] float end(std::uint64_t count) requires(Order::counts) {
     coarse(bound(count));
-    return fine(count - 1);
+    return fine(count);
   }
-  /// The lowest logit that together with all larger ones has at most this part of the whole mass.
-  [[nodiscard]] float floor(double part) requires(!Weight::counts) {
+  /// Where the first ones end that have this part of the whole probability.
+  [[nodiscard]] float end(double part) requires(!Order::counts) {
     coarse(last_bucket);
     std::uint64_t total = 0;
     for (auto const w : row_.memory().histogram) { total += w; }
@@ -46,17 +75,18 @@ class selection {
   static constexpr std::int32_t last_bucket = sampler_memory::buckets - 1;
 
   void bucket(lanes const& x, int_lanes& of) const {
-    lanes const under = (best_ - x) * 32.0f;
+    lanes const under = (first_ - x) * 32.0f;
     lanes most;
     fill(most, static_cast<float>(last_bucket));
     of = __builtin_convertvector(under < most ? under : most, int_lanes);
   }
   [[nodiscard]] std::int32_t bucket(float x) const {
     return static_cast<std::int32_t>(
-      std::min((best_ - x) * 32.0f, static_cast<float>(last_bucket)));
+      std::min((first_ - x) * 32.0f, static_cast<float>(last_bucket)));
   }
 
-  /// A bucket beyond which no candidate is among the `count` largest, as seen from the chunks' tops.
+  /// A bucket beyond which no candidate is among the `count` largest, as seen from the chunks'
+  /// tops.
   [[nodiscard]] std::int32_t bound(std::uint64_t count) {
     auto const active = row_.active();
     if (count > active.size()) { return last_bucket; }
@@ -75,12 +105,14 @@ class selection {
     auto& histogram = row_.memory().histogram;
     std::fill(histogram.begin(), histogram.end(), 0);
     for (auto const c : row_.active()) {
-      if (bucket(top(c)) > last) { continue; }
+      if (Order::by_logit && bucket(top(c)) > last) { continue; }
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes x;
         row_.load_row(c, r, x);
+        lanes y = x;
+        order_.order(y);
         int_lanes b;
-        bucket(x, b);
+        bucket(y, b);
         int_lanes const wanted = (x > no_logit) & (b <= last);
         if (any(wanted)) { add(x, b, wanted); }
       }
@@ -88,17 +120,24 @@ class selection {
     from_.reduction().sum(std::span{histogram.data(), sampler_memory::buckets});
   }
 
+  /// Adds a row's weights to its buckets; a row that is all in one, as ties are, at once.
   void add(lanes& x, int_lanes const& b, int_lanes const& wanted) {
     auto* const histogram = row_.memory().histogram.data();
     fixed_lanes weight;
     weigh(x, wanted, weight);
-    for (std::size_t i = 0; i < lane_count; ++i) {
-      histogram[static_cast<std::size_t>(b[i])] += whole(weight, i);
+    std::int32_t to[lane_count];
+    std::memcpy(to, &b, sizeof(to));
+    if (!any(b != to[0])) {
+      histogram[to[0]] += weight.total();
+      return;
     }
+    std::uint64_t each[lane_count];
+    weight.split(each);
+    for (std::size_t i = 0; i < lane_count; ++i) { histogram[to[i]] += each[i]; }
   }
 
   void weigh(lanes& x, int_lanes const& wanted, fixed_lanes& weight) const {
-    if constexpr (Weight::counts) {
+    if constexpr (Order::counts) {
       weight.low -= wanted;  // true is -1
     } else {
       to_mass(x, best_);
@@ -106,18 +145,18 @@ class selection {
     }
   }
 
-  [[nodiscard]] static std::uint64_t whole(fixed_lanes const& weight, std::size_t i) {
-    return (static_cast<std::uint64_t>(weight.high[i]) << 20) +
-           static_cast<std::uint64_t>(weight.low[i]);
-  }
-
-  /// The logit at which the weights from the best on pass the limit, or the next above it.
+  /// Where the weights from the first on reach the limit or, if that one is not kept, just above.
   [[nodiscard]] float fine(std::uint64_t limit) {
+    if (Order::passes) { limit -= limit > 0; }
+    // From here on the wanted one is the first with which the weights are over the limit.
+
     auto const& histogram = row_.memory().histogram;
     std::uint64_t above = 0;
     std::size_t b = 0;
-    while (b < sampler_memory::buckets && above + histogram[b] <= limit) { above += histogram[b++]; }
-    if (b == sampler_memory::buckets) { return row_.floor(); }
+    while (b < sampler_memory::buckets && above + histogram[b] <= limit) {
+      above += histogram[b++];
+    }
+    if (b == sampler_memory::buckets) { return no_logit; }
     auto const found = gather(static_cast<std::int32_t>(b));
     std::uint32_t key = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -132,7 +171,7 @@ class selection {
       key |= digit << shift;
     }
     float const at = from_order_key(key);
-    if (Weight::counts || above + fixed_mass(at, best_) <= limit) { return at; }
+    if (Order::passes || above + fixed_mass(at, best_) <= limit) { return at; }
     return std::nextafter(at, std::numeric_limits<float>::infinity());
   }
 
@@ -141,28 +180,37 @@ class selection {
     auto& members = row_.memory().members;
     std::size_t n = 0;
     for (auto const c : row_.active()) {
-      if (bucket(top(c)) > from) { continue; }
+      if (Order::by_logit && bucket(top(c)) > from) { continue; }
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes x;
         row_.load_row(c, r, x);
+        lanes y = x;
+        order_.order(y);
         int_lanes in;
-        bucket(x, in);
+        bucket(y, in);
         in = (in == from) & (x > no_logit);
         if (!any(in)) { continue; }
-        lanes weighed = x;
         fixed_lanes weight;
-        weigh(weighed, in, weight);
+        weigh(x, in, weight);
+        if (!any(in == 0) && !any(y != y[0])) {
+          members[n++] = {order_key(y[0]), weight.total()};
+          continue;
+        }
+        std::uint64_t each[lane_count];
+        weight.split(each);
         for (std::size_t i = 0; i < lane_count; ++i) {
-          if (in[i] != 0) { members[n++] = {order_key(x[i]), whole(weight, i)}; }
+          if (in[i] != 0) { members[n++] = {order_key(y[i]), each[i]}; }
         }
       }
     }
     return {members.data(), n};
   }
 
-  candidates<Reduction>& from_;
+  candidates<R>& from_;
   logit_row& row_;
+  Order order_;
   float best_;
+  float first_;
 };
 
 }  // namespace tpx::detail

@@ -34,8 +34,7 @@ concept stateful_stage = sampler_stage<S> && std::is_trivially_copyable_v<typena
 
 /// The end of a chain: s.pick(c) gives the token.
 template <class S>
-concept picking_stage = sampler_stage<S> &&
-  requires(S const& s, candidates<whole_vocabulary>& c) {
+concept picking_stage = sampler_stage<S> && requires(S const& s, candidates<whole_vocabulary>& c) {
   { s.pick(c) } -> std::same_as<token_id>;
 };
 

@@ -14,9 +14,10 @@ struct TopK {
 
   [[nodiscard]] bool neutral() const { return k == 0; }
   void validate() const { detail::expect_within("TopK: k", k, 0, 1 << 30); }
-  template <class R>
-  void apply(candidates<R>& c) const {
-    c.keep_from(detail::selection<detail::by_count, R>{c}.floor(static_cast<std::uint64_t>(k)));
+  template <class C>
+  void apply(C& c) const {
+    detail::selection first{c, detail::largest_first{}};
+    c.keep_from(first.end(static_cast<std::uint64_t>(k)));
   }
 };
 static_assert(sampler_stage<TopK>);

@@ -15,9 +15,10 @@ struct TopP {
 
   [[nodiscard]] bool neutral() const { return p == 1; }
   void validate() const { detail::expect_within("TopP: p", p, 0, 1); }
-  template <class R>
-  void apply(candidates<R>& c) const {
-    c.keep_from(detail::selection<detail::by_mass, R>{c}.floor(static_cast<double>(p)));
+  template <class C>
+  void apply(C& c) const {
+    detail::selection first{c, detail::likeliest_first{}};
+    c.keep_from(first.end(static_cast<double>(p)));
   }
 };
 static_assert(sampler_stage<TopP>);

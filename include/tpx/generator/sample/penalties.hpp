@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/stage.hpp>
+
+namespace tpx::sample {
+
+/// Makes tokens of the history less likely. Of the last `range` tokens each counts in full, f = 1;
+/// of the `decay` tokens before, less and less. With w = logit > 0 ? logit / repetition : logit *
+/// repetition, a logit becomes
+///
+///     (1 - f) logit + f w - presence * f - frequency * (sum of f over its occurrences)
+///
+/// where f is that of its last occurrence. Source: exllamav3 SS_RepP, then SS_PresFreqP.
+struct Penalties {
+  static constexpr std::string_view name = "Penalties";
+  float repetition = 1;
+  float presence = 0;
+  float frequency = 0;
+  int range = std::numeric_limits<int>::max();
+  int decay = 0;
+
+  [[nodiscard]] bool neutral() const {
+    return (repetition == 1 && presence == 0 && frequency == 0) || (range == 0 && decay == 0);
+  }
+  void validate() const {
+    detail::expect_within("Penalties: repetition", repetition, 1e-3, 1e3);
+    detail::expect_within("Penalties: presence", presence, -1e3, 1e3);
+    detail::expect_within("Penalties: frequency", frequency, -1e3, 1e3);
+    expects(range >= 0 && decay >= 0, "Penalties: range and decay must not be negative");
+  }
+  template <class C>
+  void apply(C& c) const {
+    auto const history = c.request().history;
+    auto const seen = static_cast<std::size_t>(range) + static_cast<std::size_t>(decay);
+    auto tallies = c.tallies();
+    for (std::size_t back = std::min(history.size(), seen); back > 0; --back) {
+      float const f = fade(back);
+      tallies.add(history[history.size() - back], f);
+    }
+    tallies.drain([&](token_id token, float most, float sum) {
+      c.edit(token, [&](float logit) {
+        float const w = logit > 0 ? logit / repetition : logit * repetition;
+        return logit * (1 - most) + w * most - frequency * sum - presence * most;
+      });
+    });
+  }
+
+ private:
+  [[nodiscard]] float fade(std::size_t back) const {
+    auto const full = static_cast<std::size_t>(range);
+    if (back <= full) { return 1; }
+    return 1 - static_cast<float>(back - full) / static_cast<float>(decay);
+  }
+};
+static_assert(sampler_stage<Penalties>);
+
+}  // namespace tpx::sample

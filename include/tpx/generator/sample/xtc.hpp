@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/stage.hpp>
+
+namespace tpx::sample {
+
+/// Exclude top choices: of the tokens with a probability of at least `threshold`, all but the least
+/// likely are left out with probability `probability`. That is not drawn but averaged: with their
+/// mass m they are scaled by (1 - probability) / (1 + probability * m / (1 - m)), so that what
+/// Gumbel draws is distributed alike. Those as likely as the least likely one stay with it.
+/// Source: exllamav3 SS_XTC. (llama.cpp draws, and truncates.)
+struct Xtc {
+  static constexpr std::string_view name = "Xtc";
+  float probability = 0;
+  float threshold = 0.1f;
+  std::span<token_id const> keep = {};  // tokens left alone, ascending; the caller's
+
+  [[nodiscard]] bool neutral() const { return probability == 0 || threshold > 0.5f; }
+  void validate() const {
+    detail::expect_within("Xtc: probability", probability, 0, 1);
+    detail::expect_within("Xtc: threshold", threshold, 0, 1);
+    expects(std::is_sorted(keep.begin(), keep.end()), "Xtc: the tokens to keep are not ascending");
+  }
+  template <class C>
+  void apply(C& c) const {
+    float const best = c.best();
+    double const total = static_cast<double>(c.fixed_total());
+    float const from =
+      best + static_cast<float>(std::log(static_cast<double>(threshold)) + c.log_total());
+    auto const each = [&](auto f) {
+      c.for_each_from(from, [&](token_id token, float logit) {
+        if (!std::binary_search(keep.begin(), keep.end(), token)) { f(token, logit); }
+      });
+    };
+    std::uint64_t least = 0;  // the key, turned round: none is 0
+    each([&](token_id, float logit) {
+      least = std::max<std::uint64_t>(least, ~detail::order_key(logit));
+    });
+    c.reduction().max(std::span{&least, 1});
+    float const stays = detail::from_order_key(~static_cast<std::uint32_t>(least));
+    std::uint64_t mass = 0;
+    each(
+      [&](token_id, float logit) { mass += logit > stays ? detail::fixed_mass(logit, best) : 0; });
+    c.reduction().sum(std::span{&mass, 1});
+    if (mass == 0) { return; }
+    double const m = static_cast<double>(mass) / total;
+    double const p = static_cast<double>(probability);
+    auto const by = static_cast<float>(std::log((1 - p) / (1 + p * m / (1 - m))));
+    c.settle();
+    each([&](token_id token, float logit) {
+      if (logit > stays) {
+        c.edit(token, [by](float x) { return x + by; });
+      }
+    });
+  }
+};
+static_assert(sampler_stage<Xtc>);
+
+}  // namespace tpx::sample
