@@ -84,8 +84,10 @@ TEST_CASE("the automaton finds the longest end that occurs earlier", "[draft]") 
   }
 }
 
-TEST_CASE("a rewound automaton is the one that was never given the tokens", "[draft]") {
-  for (unsigned seed = 0; seed < 60; ++seed) {
+namespace {
+
+void rewound_equals_replayed(unsigned seeds) {
+  for (unsigned seed = 0; seed < seeds; ++seed) {
     writer author{seed};
     tokens text;
     tpx::suffix_automaton rewound;
@@ -107,10 +109,21 @@ TEST_CASE("a rewound automaton is the one that was never given the tokens", "[dr
       REQUIRE(same(rewound, replayed));
       rewound.rewind(1);
     }
+    REQUIRE_THROWS_AS(rewound.rewind(text.size() + 1), tpx::error);
+    REQUIRE(std::ranges::equal(rewound.tokens(), text));
     rewound.rewind(text.size());
     REQUIRE(rewound.size() == 0);
-    REQUIRE_THROWS_AS(rewound.rewind(1), tpx::error);
   }
+}
+
+}  // namespace
+
+TEST_CASE("a rewound automaton is the one that was never given the tokens", "[draft]") {
+  rewound_equals_replayed(60);
+}
+
+TEST_CASE("a rewound automaton is so after millions of tokens too", "[draft][.long]") {
+  rewound_equals_replayed(100'000);
 }
 
 TEST_CASE("a draft is what followed the longest earlier occurrence", "[draft]") {
@@ -143,20 +156,30 @@ TEST_CASE("a period is drafted over and over", "[draft]") {
   CHECK(std::ranges::equal(draft.propose(8), tokens{3, 1, 2, 3, 1, 2, 3, 1}));
 }
 
-TEST_CASE("a draft of reserved length allocates nothing", "[draft]") {
-  tpx::ngram_draft draft{{.match = 3, .tokens = 4000, .most = 8}};
-  for (unsigned seed : {1u, 2u, 3u}) {
+TEST_CASE("a draft of reserved length allocates nothing, whatever the text", "[draft]") {
+  constexpr std::size_t length = 3000;
+  tpx::ngram_draft draft{{.match = 3, .tokens = length, .most = 8}};
+  std::mt19937 random{1};
+  std::vector<tokens> texts(8);
+  for (unsigned seed = 0; seed < 3; ++seed) {
     writer author{seed};
-    tokens text;
-    text.reserve(4000);
+    while (texts[seed].size() < length) { texts[seed].push_back(author.next(texts[seed])); }
+  }
+  for (std::size_t i = 0; i < length; ++i) {
+    texts[3].push_back(static_cast<token_id>(i));                                // all new
+    texts[4].push_back(i == 0 ? 1 : i + 1 == length ? 2 : 0);                    // most states
+    texts[5].push_back(static_cast<token_id>(random() % 2));                     //
+    texts[6].push_back(static_cast<token_id>(random() % 300));                   // most edges
+    texts[7].push_back(i < length / 2 ? 0 : static_cast<token_id>(i % 3 == 0));  //
+  }
+  for (auto const& text : texts) {
     auto const before = allocations;
-    while (text.size() < 4000) {
-      text.push_back(author.next(text));
-      draft.append({&text.back(), 1});
+    for (std::size_t i = 0; i < length; ++i) {
+      draft.append({&text[i], 1});
       (void)draft.propose(8);
-      if (text.size() % 50 == 0) {
+      if (i % 50 == 49) {
         draft.rewind(7);
-        draft.append(std::span{text}.last(7));
+        draft.append(std::span{text}.subspan(i - 6, 7));
       }
     }
     REQUIRE(allocations == before);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <tpx/generator/counter_rng.hpp>
+#include <tpx/generator/model_draft.hpp>
 #include <tpx/generator/rejection.hpp>
 
 #include <catch2/catch_test_macros.hpp>
@@ -173,4 +174,96 @@ TEST_CASE("what is no distribution is refused", "[rejection]") {
   }
   CHECK_THROWS_AS(tpx::verify({}, 1, good, 0, 0), tpx::error);
   CHECK_THROWS_AS(tpx::verify(good, 3, good, 0, 0), tpx::error);
+}
+
+namespace {
+
+// Four tokens whose logits depend on the token before, differently for each `kind`.
+struct pair_model {
+  static constexpr std::size_t page_size = 16;
+  static constexpr std::size_t vocab = 4;
+  int kind;
+  std::vector<float> logits = {};
+
+  static float logit(int kind, token_id before, token_id token) {
+    return static_cast<float>((before * 7 + token * (kind + 2)) % 5) / (kind == 0 ? 2.0f : 3.0f);
+  }
+  std::size_t vocab_size() const { return vocab; }
+  std::size_t pages() const { return 1; }
+  std::span<float> forward(std::span<tpx::step_part const> parts) {
+    logits.clear();
+    for (auto const& part : parts) {
+      for (token_id token = 0; part.rows > 0 && token < 4; ++token) {
+        logits.push_back(logit(kind, part.tokens.back(), token));
+      }
+    }
+    return logits;
+  }
+  void copy(std::span<tpx::page_copy const>) {}
+};
+
+candidates target_after(token_id before) {
+  candidates all;
+  for (token_id token = 0; token < 4; ++token) {
+    all.push_back({token, std::exp(pair_model::logit(0, before, token))});
+  }
+  return all;
+}
+
+// The first three tokens that a generator would give: a draft, its verification, a token more.
+template <class Choice>
+token_id three_tokens(tpx::model_draft<pair_model, Choice>& drafter, std::uint64_t seed) {
+  tpx::page_id const page = 0;
+  std::vector<token_id> text{1};
+  drafter.open(0, 0);
+  while (text.size() < 4) {
+    tpx::draft_request const request{0, 2, text, {&page, 1}, seed};
+    drafter.propose({&request, 1});
+    bool accepted = true;
+    for (std::size_t i = 0; accepted && i < drafter.tokens(0).size(); ++i) {
+      auto const v = tpx::verify(target_after(text.back()), drafter.tokens(0)[i],
+                                 drafter.drawn_from(0, i), seed, text.size());
+      text.push_back(v.token);
+      accepted = v.accepted;
+    }
+    if (accepted) { text.push_back(tpx::draw(target_after(text.back()), seed, text.size())); }
+  }
+  return text[1] * 16 + text[2] * 4 + text[3];
+}
+
+template <class Choice>
+void drafts_leave_the_distribution(Choice choice) {
+  pair_model model{.kind = 1};
+  tpx::model_draft<pair_model, Choice> drafter{model, {.slots = 1, .most = 2}, choice};
+  std::map<token_id, double> counts;
+  auto const n = draws / 2;
+  for (std::uint64_t seed = 0; seed < n; ++seed) { counts[three_tokens(drafter, seed)] += 1; }
+  candidates expected;
+  for (token_id all = 0; all < 64; ++all) {
+    double probability = 1;
+    token_id before = 1;
+    for (int const shift : {4, 2, 0}) {
+      token_id const token = all >> shift & 3;
+      auto const target = target_after(before);
+      double sum = 0;
+      for (auto const& c : target) { sum += static_cast<double>(c.weight); }
+      probability *= static_cast<double>(target[static_cast<std::size_t>(token)].weight) / sum;
+      before = token;
+    }
+    expected.push_back({all, static_cast<float>(probability)});
+  }
+  CHECK(fits(counts, expected, static_cast<double>(n)));
+}
+
+}  // namespace
+
+TEST_CASE("whole texts come out as the target has them with a model's random drafts",
+          "[rejection]") {
+  drafts_leave_the_distribution(tpx::random_choice<4>{});
+  drafts_leave_the_distribution(tpx::random_choice<2>{0.7f});
+}
+
+TEST_CASE("whole texts come out as the target has them with a model's greedy drafts",
+          "[rejection]") {
+  drafts_leave_the_distribution(tpx::greedy_choice{});
 }

@@ -3,6 +3,7 @@
 
 #include <tpx/generator/token.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -64,6 +65,11 @@ class edge_table {
       slots_[slot] = none;
       edges_.pop_back();
     }
+  }
+
+  void clear() {
+    edges_.clear();
+    std::ranges::fill(slots_, none);
   }
 
  private:

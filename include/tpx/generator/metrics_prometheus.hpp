@@ -87,14 +87,14 @@ constexpr char const* kind_of(histogram<Bounds> const&, bool) {
 
 inline std::string prometheus_labels(std::span<metric_label const> labels) {
   std::string text;
-  for (auto const& [name, value] : labels) {
+  for (auto const& label : labels) {
     expects(
-      is_metric_name(name) && name != "le",
-      [&] { return '"' + std::string{name} + "\" is no name for a label of metrics"; },
+      is_metric_name(label.name) && label.name != "le",
+      [&] { return '"' + std::string{label.name} + "\" is no name for a label of metrics"; },
       "use letters, digits and _, no digit first, and not le");
     if (!text.empty()) { text += ','; }
-    text.append(name) += "=\"";
-    append_escaped(text, value, "\\\"");
+    text.append(label.name) += "=\"";
+    append_escaped(text, label.value, "\\\"");
     text += '"';
   }
   return text;

@@ -16,7 +16,7 @@ namespace tpx {
 
 struct ngram_options {
   std::size_t match = 3;   // tokens at the end that must occur earlier for anything to be proposed
-  std::size_t tokens = 0;  // of a sequence, for which memory is reserved (~200 bytes each)
+  std::size_t tokens = 0;  // of a sequence, for which memory is reserved (~170 bytes each)
   std::size_t most = 16;   // tokens of a draft, likewise
 };
 

@@ -29,16 +29,16 @@ namespace detail {
 inline double whole_weight(distribution d, char const* whose) {
   double sum = 0;
   token_id last = -1;
-  for (auto const& [token, weight] : d) {
+  for (auto const& c : d) {
     expects(
-      token > last && weight >= 0,
+      c.token > last && c.weight >= 0,
       [&] {
-        return std::string{whose} + "'s candidate " + std::to_string(token) + " after " +
-               std::to_string(last) + " has the weight " + std::to_string(weight);
+        return std::string{whose} + "'s candidate " + std::to_string(c.token) + " after " +
+               std::to_string(last) + " has the weight " + std::to_string(c.weight);
       },
       "give candidates in ascending order of tokens, with weights of 0 or more");
-    sum += static_cast<double>(weight);
-    last = token;
+    sum += static_cast<double>(c.weight);
+    last = c.token;
   }
   expects(
     sum > 0 && sum <= 1e300,
