@@ -46,9 +46,7 @@ class grammar_automaton {
     return {state_of(pairs_), bottom};
   }
 
-  [[nodiscard]] bool accepts(grammar_position at) const {
-    return at.state != none && accepting_[at.state];
-  }
+  [[nodiscard]] bool accepts(grammar_position at) const { return accepting_[at.state]; }
 
   /// What `byte` does in a state: {action, number}.
   [[nodiscard]] std::pair<action, std::uint32_t> look(std::uint32_t state, unsigned char byte) {
@@ -112,7 +110,7 @@ class grammar_automaton {
     std::vector<kept_position> kept;
     for (auto const& p : live) {
       kept_position k;
-      if (p.state != none) { k.state = copy(states_[p.state]); }
+      k.state = copy(states_[p.state]);
       for (auto s = p.stack; s != bottom; s = static_cast<std::uint32_t>(stacks_[s][0] >> 32)) {
         k.frames.push_back(copy(sets_[static_cast<std::uint32_t>(stacks_[s][0])]));
       }
@@ -120,16 +118,13 @@ class grammar_automaton {
     }
     clear();
     for (std::size_t i = 0; i < live.size(); ++i) {
-      if (live[i].state != none) { live[i].state = numbered(kept[i].state); }
+      live[i].state = numbered(kept[i].state);
       live[i].stack = bottom;
       for (auto f = kept[i].frames.rbegin(); f != kept[i].frames.rend(); ++f) {
         live[i].stack = stack_of(live[i].stack, sets_(*f));
       }
     }
   }
-
-  /// A position's state once nothing may follow.
-  static constexpr std::uint32_t none = ~0u;
 
  private:
   using nfa_state = grammar_nfa::state;

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <tpx/error.hpp>
-#include <tpx/generator/grammar_chars.hpp>
+#include <tpx/generator/char_set.hpp>
+#include <tpx/generator/grammar_spelling.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -38,30 +39,30 @@ class grammar_nfa {
   static constexpr state start = 0;
   static constexpr state accept = 1;
 
+  /// So many edges for each of max_states, at most.
+  static constexpr std::size_t edges_a_state = 8;
+
   explicit grammar_nfa(std::size_t max_states) : max_states_{max_states}, states_{2} {}
 
   [[nodiscard]] state add() {
-    expects(
-      states_ < max_states_,
-      [&] { return "the grammar needs more than " + std::to_string(max_states_) + " states"; },
-      "lower its repetition counts or raise max_states");
+    expect_room(states_);
     return static_cast<state>(states_++);
   }
 
-  void empty(state from, state to) { edges_.push_back({from, to, 0, 0, 0, edge_kind::empty}); }
+  void empty(state from, state to) { add({from, to, 0, 0, 0, edge_kind::empty}); }
 
   void bytes(state from, unsigned char first, unsigned char last, state to) {
-    edges_.push_back({from, to, 0, first, last, edge_kind::bytes});
+    add({from, to, 0, first, last, edge_kind::bytes});
   }
 
   void open(state from, char byte, state body, state ret) {
     auto const b = static_cast<unsigned char>(byte);
-    edges_.push_back({from, body, ret, b, b, edge_kind::open});
+    add({from, body, ret, b, b, edge_kind::open});
   }
 
   void close(state from, char byte) {
     auto const b = static_cast<unsigned char>(byte);
-    edges_.push_back({from, from, 0, b, b, edge_kind::close});
+    add({from, from, 0, b, b, edge_kind::close});
   }
 
   void text(state from, std::string_view text, state to) {
@@ -115,6 +116,18 @@ class grammar_nfa {
   }
 
  private:
+  void add(edge e) {
+    expect_room(edges_.size() / edges_a_state);
+    edges_.push_back(e);
+  }
+
+  void expect_room(std::size_t used) const {
+    expects(
+      used < max_states_,
+      [&] { return "the grammar needs more than " + std::to_string(max_states_) + " states"; },
+      "lower its repetition counts or raise max_states");
+  }
+
   void spelled_step(state from, spelled step, state to) {
     if (!step.hex) { return bytes(from, step.first, step.last, to); }
     auto const digits = [&](unsigned first, unsigned last, unsigned zero) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/char_set.hpp>
 #include <tpx/generator/grammar_nfa.hpp>
+#include <tpx/generator/grammar_spelling.hpp>
+#include <tpx/generator/grammar_utf8.hpp>
 #include <tpx/generator/json_text.hpp>
 #include <tpx/generator/regex_syntax.hpp>
 

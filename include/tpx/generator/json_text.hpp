@@ -2,7 +2,7 @@
 #pragma once
 
 #include <tpx/error.hpp>
-#include <tpx/generator/grammar_chars.hpp>
+#include <tpx/generator/grammar_utf8.hpp>
 
 #include <algorithm>
 #include <cstddef>

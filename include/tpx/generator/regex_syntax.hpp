@@ -2,8 +2,10 @@
 #pragma once
 
 #include <tpx/error.hpp>
-#include <tpx/generator/grammar_chars.hpp>
+#include <tpx/generator/char_set.hpp>
 #include <tpx/generator/grammar_nfa.hpp>
+#include <tpx/generator/grammar_spelling.hpp>
+#include <tpx/generator/grammar_utf8.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/generator/byte_trie.hpp>
 #include <tpx/generator/grammar_automaton.hpp>
+#include <tpx/generator/grammar_spelling.hpp>
 #include <tpx/generator/mask.hpp>
 #include <tpx/generator/token_trie.hpp>
 
