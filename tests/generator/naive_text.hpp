@@ -27,7 +27,9 @@ inline std::string lower(std::string_view text) {
 }
 
 inline bool ends_with(std::string_view text, tpx::text_pattern const& p) {
-  return p.ignore_case ? lower(text).ends_with(lower(p.text)) : text.ends_with(p.text);
+  if (text.size() < p.text.size()) { return false; }
+  auto const end = text.substr(text.size() - p.text.size());
+  return p.ignore_case ? lower(end) == lower(p.text) : end == p.text;
 }
 
 /// The text of a scope, and which.
@@ -91,28 +93,14 @@ inline std::string encode(char32_t code) {
   return std::string{byte(0xf0 | code >> 18), byte(0x80 | (code >> 12 & 0x3f))} + end;
 }
 
-/// All of Unicode but the surrogates.
-inline std::vector<std::string> const& characters() {
-  static std::vector<std::string> const all = [] {
-    std::vector<std::string> found;
-    for (char32_t code = 0; code < 0x110000; ++code) {
-      if (code < 0xd800 || code > 0xdfff) { found.push_back(encode(code)); }
-    }
-    return found;
-  }();
-  return all;
-}
-
 /// The beginnings of characters: one to three bytes, to which some are lacking.
 inline std::set<std::string> const& character_beginnings() {
   static std::set<std::string> const all = [] {
     std::set<std::string> found;
-    std::string last;
-    for (auto character : characters()) {
-      character.pop_back();
-      if (character == last) { continue; }
-      last = character;
-      for (; !character.empty(); character.pop_back()) { found.insert(character); }
+    for (char32_t code = 0x80; code < 0x110000; code += 0x40) {  // the last 6 bits are one byte's
+      if (code >= 0xd800 && code <= 0xdfff) { continue; }
+      auto bytes = encode(code);
+      while (bytes.pop_back(), !bytes.empty()) { found.insert(bytes); }
     }
     return found;
   }();

@@ -42,7 +42,9 @@ TEST_CASE("What is pending is the beginning of a character", "[utf8]") {
 
 TEST_CASE("Every character is whole at its last byte, and passes", "[utf8]") {
   bool same = true;
-  for (auto const& character : naive::characters()) {
+  for (char32_t code = 0; code < 0x110000; ++code) {
+    if (code >= 0xd800 && code <= 0xdfff) { continue; }
+    auto const character = naive::encode(code);
     same = same && tpx::incomplete_utf8(character) == 0 && valid(character) == character;
   }
   REQUIRE(same);

@@ -3,7 +3,6 @@
 
 #include <tpx/error.hpp>
 #include <tpx/generator/token.hpp>
-#include <tpx/layer/lanes.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -23,7 +22,7 @@ struct loop_options {
   std::size_t max_rewind = 256;  // from the most tokens there were
 };
 
-/// Sees that a sequence goes round in circles. A token costs max_period / 16 steps of 16 lanes,
+/// Sees that a sequence goes round in circles. A token costs max_period / 4 steps of 4 lanes,
 /// always: each period knows when it will be a loop unless a token breaks it.
 class loop_detector {
  public:
@@ -36,7 +35,7 @@ class loop_detector {
                      std::to_string(o.repeats) + " times, " + std::to_string(o.min_tokens) +
                      " tokens; at least 1, 2 and 0, and at most a million tokens are possible";
             });
-    width_ = detail::whole_lanes(o.max_period);
+    width_ = (o.max_period + lane_count - 1) / lane_count * lane_count;
     need_.assign(width_, std::numeric_limits<std::int32_t>::max() / 2);
     std::size_t longest = 0;
     for (std::size_t period = 1; period <= o.max_period; ++period) {
@@ -56,13 +55,13 @@ class loop_detector {
       std::copy(tokens_.end() - static_cast<std::ptrdiff_t>(keep_), tokens_.end(), tokens_.begin());
       end_ = keep_;
     }
-    detail::int_lanes found{};
-    for (std::size_t i = 0; i < width_; i += detail::lane_count) {
-      detail::int_lanes before, need, due;
+    lanes found{};
+    for (std::size_t i = 0; i < width_; i += lane_count) {
+      lanes before, need, due;
       std::memcpy(&before, &tokens_[end_ - width_ + i], sizeof(before));
       std::memcpy(&need, &need_[i], sizeof(need));
       std::memcpy(&due, &due_[i], sizeof(due));
-      detail::int_lanes const same = before == token;
+      lanes const same = before == token;
       due = (due & same) | ((need + size_) & ~same);
       std::memcpy(&due_[i], &due, sizeof(due));
       found |= due <= size_;
@@ -70,7 +69,7 @@ class loop_detector {
     tokens_[end_++] = token;
     ++size_;
     std::int32_t any = 0;
-    for (std::size_t lane = 0; lane < detail::lane_count; ++lane) { any |= found[lane]; }
+    for (std::size_t lane = 0; lane < lane_count; ++lane) { any |= found[lane]; }
     return any == 0 ? 0 : shortest();
   }
 
@@ -97,6 +96,10 @@ class loop_detector {
   }
 
  private:
+  // The widest register that every machine has: wider ones are compared element by element there.
+  static constexpr std::size_t lane_count = 4;
+  using lanes = std::int32_t __attribute__((vector_size(4 * lane_count)));
+
   static constexpr std::size_t most = std::size_t{1} << 20;
 
   [[nodiscard]] std::size_t shortest() const {
