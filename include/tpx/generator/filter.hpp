@@ -83,10 +83,18 @@ requires(sizeof...(Filters) > 0) class every_filter {
 };
 
 /// Any filter, or none (then everything is allowed and the text is always whole): for jobs with
-/// different filters in one batch. One virtual call a member.
+/// different filters in one batch. One virtual call a member. A copy goes on by itself; copying one
+/// that holds what cannot be copied throws unsupported.
 class any_filter {
  public:
   any_filter() = default;
+  any_filter(any_filter const& other)
+      : held_{other.held_ ? other.held_->copy() : nullptr} {}
+  any_filter(any_filter&&) noexcept = default;
+  any_filter& operator=(any_filter other) noexcept {
+    held_.swap(other.held_);
+    return *this;
+  }
 
   template <filter F>
   requires(!std::same_as<F, any_filter>) any_filter(F held)
@@ -109,6 +117,7 @@ class any_filter {
  private:
   struct held_filter {
     virtual ~held_filter() = default;
+    [[nodiscard]] virtual std::unique_ptr<held_filter> copy() const = 0;
     virtual void fill(std::span<std::uint32_t> mask) = 0;
     virtual void accept(token_id token) = 0;
     virtual void rewind(std::size_t tokens) = 0;
@@ -118,6 +127,14 @@ class any_filter {
   template <class F>
   struct model final : held_filter {
     explicit model(F f) : held{std::move(f)} {}
+    [[nodiscard]] std::unique_ptr<held_filter> copy() const override {
+      if constexpr (std::copy_constructible<F>) {
+        return std::make_unique<model>(held);
+      } else {
+        throw error{errc::unsupported, "this filter cannot be copied",
+                    {.remedy = "a job of several sequences needs one that can"}};
+      }
+    }
     void fill(std::span<std::uint32_t> mask) override { held.fill(mask); }
     void accept(token_id token) override { held.accept(token); }
     void rewind(std::size_t tokens) override { held.rewind(tokens); }
