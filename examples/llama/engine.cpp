@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "engine.hpp"
 
-#include "model.hpp"
+#include "sequence.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -16,13 +16,13 @@ class engine_of final : public engine {
  public:
   engine_of(tpx::group& g, checkpoint const& files, tpx::split_plan const& plan,
             model_options const& options)
-      : comm_{g}, model_{comm_, files, plan, options} {}
+      : comm_{g}, model_{comm_, files, plan, options}, sequence_{model_} {}
 
   std::span<float const> forward(std::span<std::int32_t const> tokens) override {
-    return model_.forward(tokens);
+    return sequence_.forward(tokens);
   }
   std::int32_t greedy(std::span<std::int32_t const> tokens) override {
-    return model_.greedy(tokens);
+    return sequence_.greedy(tokens);
   }
   counts collectives() const override { return {comm_.stats().calls, comm_.stats().ns}; }
 
@@ -30,6 +30,7 @@ class engine_of final : public engine {
   using communicator = tpx::communicator<Transport, Topology, tpx::Cpu>;
   communicator comm_;
   model<communicator> model_;
+  sequence<model<communicator>> sequence_;
 };
 
 template <class Transport>
@@ -63,7 +64,7 @@ std::unique_ptr<engine> make_engine(std::string_view transport, std::string_view
                                     tpx::group& g, checkpoint const& files,
                                     tpx::split_plan const& plan, std::size_t max_tokens,
                                     std::function<void(double)> loading) {
-  model_options const options{max_tokens, std::move(loading)};
+  model_options const options{.max_tokens = max_tokens, .loading = std::move(loading)};
   expect_one_of(transports, transport);
   expect_one_of(topologies, topology);
   return transport == "PeerDirect" ? make<tpx::PeerDirect>(topology, g, files, plan, options)

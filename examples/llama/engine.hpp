@@ -14,13 +14,13 @@
 
 namespace llama {
 
-/// One rank's part of a model, whatever its communicator is made of. For programs that choose the
-/// communicator when they run; the others use model itself.
+/// One rank's part of a model that runs one sequence, whatever its communicator is made of. For
+/// programs that choose the communicator when they run; the others use model and sequence.
 class engine {
  public:
   virtual ~engine() = default;
 
-  /// See model.
+  /// See sequence.
   [[nodiscard]] virtual std::span<float const> forward(std::span<std::int32_t const> tokens) = 0;
   [[nodiscard]] virtual std::int32_t greedy(std::span<std::int32_t const> tokens) = 0;
 
