@@ -38,7 +38,7 @@ split_plan plan_of(llama::checkpoint const& files, int n) {
   return split_plan::even(llama::shape_of(files.config), n, llama::plan_options(512));
 }
 
-/// Runs f(leader, model) on rank 0 of n; the others follow. What ranks throw comes out, in the end.
+/// Runs f(leader) on rank 0 of n; the others follow. What ranks throw comes out, in the end.
 template <class Model = served_t, class F>
 void on_leader(llama::checkpoint const& files, int n, llama::model_options const& options, F f,
                std::chrono::milliseconds deadline = std::chrono::seconds{60}) {
@@ -51,7 +51,7 @@ void on_leader(llama::checkpoint const& files, int n, llama::model_options const
       llama::orders orders{g};
       if (g.rank() != 0) { return llama::follow(own, orders); }
       llama::leader<Model> leader{g, own, orders};
-      f(leader, own);
+      f(leader);
     },
     deadline);
 }
@@ -174,12 +174,12 @@ std::pair<std::size_t, std::size_t> run_together(Leader& model, std::vector<text
 /// Logits with other bits together than alone, of n ranks.
 std::string differences(std::string const& folder, int n, std::size_t count, std::size_t longest) {
   auto const files = llama::checkpoint::open(folder);
-  auto all = texts(golden(folder).at("logits").at("window_ids").get<ids>(), count, longest,
+  auto all = texts(golden(bible).at("logits").at("window_ids").get<ids>(), count, longest,
                    static_cast<unsigned>(n));
   run_alone(files, n, all);
   std::pair<std::size_t, std::size_t> wrong_of{};
   on_leader(files, n, {.pages = 2 * count * (longest / 16 + 2), .host_pages = 3},
-            [&](leader_t& leader, served_t&) { wrong_of = run_together(leader, all, 7); });
+            [&](leader_t& leader) { wrong_of = run_together(leader, all, 7); });
   std::size_t expected = 0;
   for (auto const& t : all) { expected += t.tokens.size() - t.prompt + 1; }
   return wrong_of == std::pair{std::size_t{0}, expected}
@@ -240,7 +240,7 @@ TEST_CASE("greedy texts that grow side by side are PyTorch's, on 1, 2, 4 and 8 r
         }
       }
       std::vector<ids> got(count);
-      on_leader(files, n, {.pages = 16 * count}, [&](leader_t& leader, served_t&) {
+      on_leader(files, n, {.pages = 16 * count}, [&](leader_t& leader) {
         std::vector<std::size_t> used(count);
         for (;;) {
           std::vector<step_part> parts;
@@ -277,32 +277,31 @@ TEST_CASE("what a leader refuses changes nothing on any rank") {
   ids const outside{5, 2048}, long_one(21, 5);
   std::vector<page_id> const pages{0, 1}, missing{0, 9};
   bool refused = true, unchanged = true;
-  on_leader(
-    files, 2, {.max_tokens = 20, .pages = 2, .host_pages = 1}, [&](leader_t& leader, served_t&) {
-      auto const part = [&](ids const& tokens, std::size_t first, auto const& table,
-                            std::size_t rows) {
-        return step_part{std::span{tokens}.subspan(first), first, table, rows, 0};
-      };
-      auto const run = [&](step_part const& p) {
-        auto const logits = leader.forward({&p, 1});
-        return row(logits.begin(), logits.end());
-      };
-      auto const whole = run(part(start, 0, pages, 2));
-      for (auto const& bad :
-           {part(start, 4, pages, 0), part(start, 0, pages, 5), part(outside, 0, pages, 1),
-            part(long_one, 0, pages, 1), part(long_one, 2, missing, 1),
-            part(long_one, 3, std::span{pages}.first(1), 1)}) {
-        step_part const two[]{part(start, 0, pages, 1), bad};
-        refused = refused && code_of([&] { leader.forward(two); }) == errc::invalid_argument;
-      }
-      page_copy const copies[]{{1, 0, 16}, {0, 2, 16}};
-      refused = refused && code_of([&] { leader.copy(copies); }) == errc::invalid_argument;
-      refused = refused && code_of([&] { leader.store(0, 1, 2); }) == errc::invalid_argument;
-      refused = refused && code_of([&] { leader.fetch(0, 1, 17); }) == errc::invalid_argument;
-      auto const end = run(part(start, 3, pages, 1));
-      unchanged = std::ranges::equal(end, std::span{whole}.last(end.size()));
-      unchanged = unchanged && leader.forward({}).empty();
-    });
+  on_leader(files, 2, {.max_tokens = 20, .pages = 2, .host_pages = 1}, [&](leader_t& leader) {
+    auto const part = [&](ids const& tokens, std::size_t first, auto const& table,
+                          std::size_t rows) {
+      return step_part{std::span{tokens}.subspan(first), first, table, rows, 0};
+    };
+    auto const run = [&](step_part const& p) {
+      auto const logits = leader.forward({&p, 1});
+      return row(logits.begin(), logits.end());
+    };
+    auto const whole = run(part(start, 0, pages, 2));
+    for (auto const& bad :
+         {part(start, 4, pages, 0), part(start, 0, pages, 5), part(outside, 0, pages, 1),
+          part(long_one, 0, pages, 1), part(long_one, 2, missing, 1),
+          part(long_one, 3, std::span{pages}.first(1), 1)}) {
+      step_part const two[]{part(start, 0, pages, 1), bad};
+      refused = refused && code_of([&] { leader.forward(two); }) == errc::invalid_argument;
+    }
+    page_copy const copies[]{{1, 0, 16}, {0, 2, 16}};
+    refused = refused && code_of([&] { leader.copy(copies); }) == errc::invalid_argument;
+    refused = refused && code_of([&] { leader.store(0, 1, 2); }) == errc::invalid_argument;
+    refused = refused && code_of([&] { leader.fetch(0, 1, 17); }) == errc::invalid_argument;
+    auto const end = run(part(start, 3, pages, 1));
+    unchanged = std::ranges::equal(end, std::span{whole}.last(end.size()));
+    unchanged = unchanged && leader.forward({}).empty();
+  });
   CHECK(refused);
   CHECK(unchanged);
 }
@@ -312,7 +311,7 @@ TEST_CASE("a step that fails on any rank is the leader's error, and every later 
   std::vector<page_id> const pages{0, 1};
   ids const one{5};
   notes found;
-  auto const lead = [&](auto& leader, auto&) {
+  auto const lead = [&](auto& leader) {
     auto const step = [&](std::size_t at) {
       return code_of([&] {
         step_part const part{one, at, pages, 1, 0};
@@ -398,14 +397,15 @@ TEST_CASE("steady steps allocate nothing on the leader and on those who follow")
   for (int n : {1, 3}) {
     notes found;
     counted::found = &found;
-    on_leader<counted>(files, n, {.pages = 64, .host_pages = 1}, [&](auto& leader, auto&) {
+    on_leader<counted>(files, n, {.pages = 64, .host_pages = 1}, [&](auto& leader) {
       std::vector<step_part> parts;
       parts.reserve(32);
       for (std::size_t step = 0; step < 20; ++step) {
         parts.clear();
         for (auto const& table : pages) {  // three longer parts, some with drafts, and decodes
           std::size_t const some = parts.size() < 3 ? 31 : 1;
-          parts.push_back({std::span{tokens}.first(some), step == 0 ? 0 : 1, table, 1, 0});
+          parts.push_back(
+            {std::span{tokens}.first(some), std::min<std::size_t>(step, 1), table, 1, 0});
         }
         page_copy const copy{1, 2, 1};
         leader.copy({&copy, 1});
