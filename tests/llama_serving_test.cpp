@@ -3,6 +3,7 @@
 #include "counting_new.hpp"
 #include "llama/leader.hpp"
 #include "llama/sequence.hpp"
+#include "llama/tokenizer.hpp"
 #include "world.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -26,6 +27,7 @@ using leader_t = llama::leader<served_t>;
 static_assert(generator_model<leader_t>);
 static_assert(tiered_model<leader_t>);
 static_assert(!recurrent_model<leader_t>);
+static_assert(vocabulary<llama::tokenizer>);
 
 std::string const bible = TPX_TEST_EXAMPLES "/llama/model";
 std::string const qwen2 = TPX_TEST_EXAMPLES "/llama/testdata/qwen2-tiny";

@@ -46,8 +46,6 @@ class model {
         plan_{checked(plan, comm.size())},
         weights_{files, plan, comm.rank(), options.loading},
         max_tokens_{std::min(options.max_tokens, files.config.max_position_embeddings)},
-        pages_{options.pages == 0 ? cache::pages_needed(max_tokens_) : options.pages},
-        host_pages_{options.host_pages},
         turn_{files.config.rope.inverse_frequencies(files.config.head_dim), max_tokens_},
         memory_{floats_needed()},
         vocab_{files.config.vocab_size},
@@ -56,10 +54,11 @@ class model {
         tokens_(chunk),
         wanted_(chunk) {
     views_.reserve(chunk);
+    auto const pages = options.pages == 0 ? cache::pages_needed(max_tokens_) : options.pages;
     for (auto const& layer : weights_.layers) {
       auto const& heads = layer.attention.heads;
-      caches_.emplace_back(pages_, heads.kv.size(), heads.head_dim);
-      tier_.emplace_back(host_pages_, heads.kv.size(), heads.head_dim);
+      caches_.emplace_back(pages, heads.kv.size(), heads.head_dim);
+      tier_.emplace_back(options.host_pages, heads.kv.size(), heads.head_dim);
     }
   }
 
@@ -147,8 +146,8 @@ class model {
   }
 
   [[nodiscard]] std::size_t vocab_size() const noexcept { return vocab_; }
-  [[nodiscard]] std::size_t pages() const noexcept { return pages_; }
-  [[nodiscard]] std::size_t host_pages() const noexcept { return host_pages_; }
+  [[nodiscard]] std::size_t pages() const noexcept { return caches_.front().pages(); }
+  [[nodiscard]] std::size_t host_pages() const noexcept { return tier_.front().pages(); }
   [[nodiscard]] std::size_t max_tokens() const noexcept { return max_tokens_; }
 
  private:
@@ -235,8 +234,6 @@ class model {
   tpx::split_plan plan_;
   rank_weights weights_;
   std::size_t max_tokens_;
-  std::size_t pages_;
-  std::size_t host_pages_;
   tpx::rope turn_;
   std::vector<cache> caches_;  // one a layer
   std::vector<cache> tier_;    // of the same layers' pages in host memory
