@@ -137,7 +137,7 @@ TEST_CASE("llama ends with 1 for what it cannot do and says how to mend it", "[l
     char const* said;
   } const cases[]{{"--model /nowhere", "/nowhere/config.json"},
                   {"--tokens 512", "ask for at most --tokens"},
-                  {"--prompt \"$(yes and | head -n 2000)\"", "shorten --prompt"}};
+                  {"--prompt \"$(yes and | head -n 2000)\"", "shorten the prompt"}};
   for (auto const& [arguments, said] : cases) {
     for (std::string const how : {"llama ", "tpx-run -n 2 llama "}) {
       INFO(how << arguments);
