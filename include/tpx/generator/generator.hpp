@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/error.hpp>
+#include <tpx/generator/generator_check.hpp>
+#include <tpx/generator/generator_make.hpp>
+#include <tpx/generator/generator_options.hpp>
+#include <tpx/generator/generator_read.hpp>
+#include <tpx/generator/generator_run.hpp>
+#include <tpx/generator/generator_step.hpp>
+#include <tpx/generator/job.hpp>
+#include <tpx/generator/job_channel.hpp>
+#include <tpx/generator/metrics.hpp>
+#include <tpx/generator/model.hpp>
+#include <tpx/generator/page_table.hpp>
+#include <tpx/generator/queue.hpp>
+#include <tpx/generator/scheduler.hpp>
+
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tpx {
+
+/// Serves many jobs at once on one model.
+///
+/// One thread steps it; any thread may enqueue and cancel. A job's tokens depend on the job alone:
+/// not on what else runs, on preemption, on what is in the cache or on drafts.
+template <generator_model Model, class Sampler, vocabulary Vocabulary, drafter Drafter = no_drafter,
+          class Pages = page_table<Model::page_size>>
+class generator {
+ public:
+  using options = job_options<typename Sampler::parameters>;
+
+  /// All arguments but `how` must outlive it.
+  generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary, Drafter& drafter,
+            generator_options const& how = {})
+      : model_{model},
+        how_{detail::checked(how, vocabulary.size(), model.vocab_size())},
+        pages_{{.pages = model.pages(),
+                .host_pages = host_pages(model),
+                .max_sequences = how.max_batch}},
+        scheduler_{pages_},
+        step_{model, pages_, drafter, how},
+        reader_{sampler, vocabulary, model.vocab_size()} {}
+
+  generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary,
+            generator_options const& how = {}) requires std::same_as<Drafter, no_drafter>
+      : generator{model, sampler, vocabulary, none_, how} {}
+
+  generator(generator const&) = delete;
+  generator& operator=(generator const&) = delete;
+
+  /// Jobs that have not ended are cancelled.
+  ~generator() {
+    take_news();
+    while (run* const r = scheduler_.find([](run const&) { return true; })) {
+      end(*r, finish_reason::cancelled);
+    }
+  }
+
+  /// From any thread, at any time. Throws invalid_argument for a job that could never run.
+  job enqueue(options wanted) { return enqueue(std::move(wanted), nullptr); }
+
+  /// The same. `hear`: void(fresh_output const&), called by the stepping thread; it must not block,
+  /// and what it throws ends the job.
+  template <std::invocable<fresh_output const&> F>
+  job enqueue(options wanted, F hear) {
+    return enqueue(std::move(wanted), std::make_unique<detail::listener_of<F>>(std::move(hear)));
+  }
+
+  /// One step of all jobs that are running, after the admission of those that can. Returns false if
+  /// there was nothing to do. Throws nothing that a job, a callback or the model is to blame for:
+  /// those jobs fail.
+  bool step() {
+    auto const begun = clock::now();
+    take_news();
+    end_cancelled();
+    scheduler_.admit([&](run& r) {
+      bool const enough = step_.start(r);
+      if (enough) { r.clock.admitted(begun, r.contexts[0].cached, Model::page_size); }
+      return enough;
+    });
+    if (scheduler_.running().empty()) { return false; }
+    try {
+      logits_ = step_.forward(scheduler_.running());
+    } catch (std::exception const& e) {
+      for (run* const r : step_.runs()) { end(*r, finish_reason::failed, e.what()); }
+      return true;
+    }
+    auto const sequences = step_.runs().size();
+    for (run* const r : step_.runs()) { read(*r); }
+    auto const taken = clock::now() - begun;
+    totals_.add_step(sequences, detail::job_clock::seconds(taken),
+                     detail::job_clock::seconds(taken - step_.taken()));
+    return true;
+  }
+
+  /// Steps until there is nothing to do.
+  void drain() {
+    while (step()) {}
+  }
+
+  /// Steps until `stop` is requested, asleep while there is nothing to do.
+  void serve(std::stop_token stop) {
+    std::stop_callback const wake{stop, [this] { news_.post(nullptr); }};
+    while (!stop.stop_requested()) {
+      if (!step()) { news_.wait(); }
+    }
+  }
+
+  /// For the stepping thread, as the next three. O(pages).
+  [[nodiscard]] generator_metrics metrics() {
+    generator_metrics m = totals_;
+    page_table_stats const p = pages_.stats();
+    m.evicted_pages = p.evicted_pages;
+    m.moved_pages = p.moved_pages;
+    m.running_jobs = running();
+    m.queued_jobs = waiting();
+    m.free_pages = p.blank;
+    m.cached_pages = p.idle;
+    m.used_pages = p.used + p.reserved;
+    m.fragmentation = p.fragmentation;
+    return m;
+  }
+  [[nodiscard]] Pages const& pages() const { return pages_; }
+  [[nodiscard]] std::size_t running() const { return scheduler_.running().size(); }
+  [[nodiscard]] std::size_t waiting() const { return scheduler_.waiting().size(); }
+
+ private:
+  using run = detail::job_run<options, typename Sampler::state>;
+
+  static std::size_t host_pages(Model const& model) {
+    if constexpr (tiered_model<Model>) { return model.host_pages(); }
+    return 0;
+  }
+
+  job enqueue(options wanted, std::unique_ptr<detail::listener> hears) {
+    detail::check_job(wanted, {model_.vocab_size(), model_.pages(), Model::page_size,
+                               how_.max_batch, !std::same_as<Drafter, no_drafter>});
+    auto const channel = std::make_shared<detail::job_channel>(
+      ++last_id_, static_cast<std::size_t>(wanted.sequences),
+      static_cast<std::size_t>(wanted.max_new_tokens), std::move(hears), cancels_);
+    news_.post(detail::make_run<run>(std::move(wanted), channel));
+    return job{channel};
+  }
+
+  void take_news() {
+    news_.drain([&](std::unique_ptr<run> r) {
+      if (r) { scheduler_.enqueue(std::move(r)); }
+    });
+  }
+
+  void end_cancelled() {
+    auto const seen = cancels_->load(std::memory_order_acquire);
+    if (std::exchange(cancels_seen_, seen) == seen) { return; }
+    while (run* const r = scheduler_.find([](run const& c) { return c.channel->cancelled(); })) {
+      end(*r, finish_reason::cancelled);
+    }
+  }
+
+  void read(run& r) {
+    try {
+      take(r);
+    } catch (std::exception const& e) { return end(r, finish_reason::failed, e.what()); }
+    if (r.reason != finish_reason::none) {
+      count(*scheduler_.release(r));
+    } else if (r.room == 0) {
+      scheduler_.extend(r);
+    }
+  }
+
+  void take(run& r) {
+    r.undraft();
+    if (r.rows > 0) {
+      r.learn(reader_.read(r, logits_, step_.draft_of(r)));
+      for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
+      r.followers.clear();
+    }
+    if (!step_.keep(r)) { r.room = 0; }
+  }
+
+  /// Ends a run wherever it is, and those that wait for its prompt.
+  void end(run& r, finish_reason reason, std::string_view error = {}) {
+    auto const gone = scheduler_.remove(r);
+    finish(*gone, reason, error);
+    for (auto const& f : gone->followers) { finish(*f, reason, error); }
+  }
+
+  void finish(run& r, finish_reason reason, std::string_view error) {
+    try {
+      reader_.finish(r, reason, error);
+    } catch (std::exception const&) {  // a callback's, which has been told all the same
+    }
+    count(r);
+  }
+
+  void count(run const& r) {
+    totals_.add(r.clock.metrics, r.reason == finish_reason::failed ? &generator_metrics::failed_jobs
+                                 : r.reason == finish_reason::cancelled
+                                   ? &generator_metrics::cancelled_jobs
+                                   : &generator_metrics::finished_jobs);
+  }
+
+  using clock = detail::job_clock::clock;
+
+  [[no_unique_address]] no_drafter none_;
+  Model& model_;
+  generator_options how_;
+  Pages pages_;
+  detail::scheduler<Pages, run> scheduler_;
+  detail::model_step<Model, Pages, Drafter, run> step_;
+  detail::logits_reader<Sampler, Vocabulary> reader_;
+  std::span<float> logits_;
+  generator_metrics totals_;
+  detail::inbox<std::unique_ptr<run>> news_;  // null: wakes serve()
+  std::shared_ptr<std::atomic<std::size_t>> cancels_ =
+    std::make_shared<std::atomic<std::size_t>>(0);
+  std::size_t cancels_seen_ = 0;
+  std::atomic<job_id> last_id_ = 0;
+};
+
+}  // namespace tpx

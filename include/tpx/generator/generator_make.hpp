@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/generator_run.hpp>
+#include <tpx/generator/job.hpp>
+#include <tpx/generator/job_channel.hpp>
+#include <tpx/generator/matcher.hpp>
+#include <tpx/generator/text_stream.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tpx::detail {
+
+/// Stop strings are patterns 0, 1, ...; banned strings follow.
+template <class Options>
+[[nodiscard]] std::shared_ptr<text_rules const> rules_of(Options const& job) {
+  std::vector<text_pattern> patterns;
+  for (std::string const& s : job.stop_strings) { patterns.push_back({.text = s}); }
+  for (std::string const& s : job.banned_strings) {
+    patterns.push_back({.text = s, .action = text_action::Ban, .ignore_case = true});
+  }
+  return std::make_shared<text_rules const>(
+    text_rules{.patterns = matcher{patterns}, .stop_tokens = job.stop_tokens});
+}
+
+/// Reserved for a whole run, so that its steps allocate nothing.
+[[nodiscard]] inline context context_of(std::vector<token_id> const& prompt, std::size_t more) {
+  context c;
+  c.tokens.reserve(prompt.size() + more);
+  c.tokens = prompt;
+  return c;
+}
+
+/// The first of a job's sequences; the others follow it.
+template <class Run, class Options>
+[[nodiscard]] std::unique_ptr<Run> make_run(Options wanted, std::shared_ptr<job_channel> channel) {
+  auto const rules = rules_of(wanted);
+  any_filter filter = std::move(wanted.filter);
+  auto const job = std::make_shared<Options const>(std::move(wanted));
+  auto const count = [](int n) { return static_cast<std::size_t>(n); };
+  auto const make = [&](int sequence, any_filter its) {
+    auto const left = count(job->max_new_tokens);
+    auto run = std::make_unique<Run>(
+      Run{{.place = {.priority = job->priority},
+           .contexts = {context_of(job->prompt, left + count(job->max_draft))},
+           .left = left,
+           .most_room = count(job->max_rq_tokens),
+           .salt = job->salt},
+          job,
+          channel,
+          count(sequence),
+          job->prompt.size(),
+          typename Run::undo_log{
+            job->banned_strings.empty() ? 0 : left, std::move(its), text_stream{rules}, {}, {}},
+          draft_window{static_cast<std::uint32_t>(job->max_draft)}});
+    if (!job->negative_prompt.empty()) {
+      run->contexts.push_back(context_of(job->negative_prompt, left + count(job->max_draft)));
+    }
+    run->scores().reserve(left);
+    run->top.reserve(left * run->tops());
+    return run;
+  };
+  std::vector<std::unique_ptr<Run>> followers;
+  for (int s = 1; s < job->sequences; ++s) { followers.push_back(make(s, filter)); }
+  auto first = make(0, std::move(filter));
+  first->followers = std::move(followers);
+  return first;
+}
+
+}  // namespace tpx::detail

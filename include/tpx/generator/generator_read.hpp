@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/generator_mask.hpp>
+#include <tpx/generator/job.hpp>
+#include <tpx/generator/sample/request.hpp>
+#include <tpx/generator/text_event.hpp>
+#include <tpx/generator/token.hpp>
+
+#include <cstddef>
+#include <span>
+
+namespace tpx::detail {
+
+/// logits become negative + strength * (logits - negative). Where both are equal, -inf too, they
+/// stay. Source: Ho and Salimans, Classifier-free diffusion guidance (2022, arXiv:2207.12598);
+/// differences of logits are those of log-probabilities, up to what a row has in common.
+inline void guide(std::span<float> logits, std::span<float const> negative, float strength) {
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    float const n = negative[i];
+    logits[i] = logits[i] == n ? n : n + strength * (logits[i] - n);
+  }
+}
+
+/// Chooses tokens from a step's logits and gives them to a run's filter, text and user.
+template <class Sampler, class Vocabulary>
+class logits_reader {
+ public:
+  logits_reader(Sampler& sampler, Vocabulary const& vocabulary, std::size_t vocab_size)
+      : sampler_{sampler}, vocabulary_{vocabulary}, vocab_size_{vocab_size} {}
+
+  /// One token from each row as long as the one before was drafted right; so a draft changes how
+  /// many tokens a step gives, and no token. Returns how many of `draft` were right.
+  ///
+  /// For a draft without chance in it this accepts as often as rejection sampling does: with the
+  /// draft's probability in the target's distribution.
+  template <class Run>
+  std::size_t read(Run& run, std::span<float> logits, std::span<token_id const> draft) {
+    std::size_t right = 0;
+    for (std::size_t row = 0; row < run.rows; ++row) {
+      token_id const token = choose(run, logits, row);
+      if (!take(run, token) || row == draft.size() || draft[row] != token) { break; }
+      ++right;
+    }
+    return right;
+  }
+
+  /// Ends the text: what is held goes out.
+  template <class Run>
+  void finish(Run& run, finish_reason reason, std::string_view error = {}) {
+    run.reason = reason;
+    if (run.text().ended() != text_end::none) { return; }
+    auto const last = run.text().finish();
+    run.send(last.text, last.tokens, error);
+  }
+
+ private:
+  template <class Run>
+  token_id choose(Run& run, std::span<float> logits, std::size_t row) {
+    auto const at = [&](auto const& context) {
+      return logits.subspan((context.row + row) * vocab_size_, vocab_size_);
+    };
+    auto const mine = at(run.contexts[0]);
+    if (run.contexts.size() == 2) { guide(mine, at(run.contexts[1]), run.options->guidance); }
+    sample_request const request{.logits = mine,
+                                 .history = run.tokens(),
+                                 .mask = run.mask,
+                                 .seed = run.options->seed + run.sequence,
+                                 .step = run.generated(),
+                                 .id = run.channel->id(),
+                                 .logprobs = run.options->logprobs,
+                                 .top = run.tops()};
+    run.log.begin_token();
+    sampled const chosen = sampler_.sample(request, run.options->sampling, run.state());
+    run.push(chosen.token, {chosen.logprob, chosen.raw_logprob, chosen.rank}, chosen.top);
+    return chosen.token;
+  }
+
+  /// Returns whether the text goes on after this token.
+  template <class Run>
+  bool take(Run& run, token_id token) {
+    run.filter().accept(token);
+    auto const news = run.text().push(token, vocabulary_.piece(token));
+    if (news.rewind > 0) {
+      run.pop(news.rewind);
+    } else {
+      run.reason = news.end == text_end::stop_token    ? finish_reason::stop_token
+                   : news.end == text_end::stop_string ? finish_reason::stop_string
+                                                       : finish_reason::none;
+      run.send(news.text, news.tokens);
+    }
+    if (run.reason != finish_reason::none) { return false; }
+    if (run.left == 0) {
+      finish(run, finish_reason::max_new_tokens);
+    } else if (!mask_next(run, vocab_size_)) {
+      finish(run, finish_reason::filter_finished);
+    }
+    return run.reason == finish_reason::none && news.rewind == 0;
+  }
+
+  Sampler& sampler_;
+  Vocabulary const& vocabulary_;
+  std::size_t vocab_size_;
+};
+
+}  // namespace tpx::detail

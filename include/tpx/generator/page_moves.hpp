@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/error.hpp>
+#include <tpx/generator/model.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace tpx {
+
+/// The first `tokens` positions of a page go to a host page or come from it, after the first
+/// `after` of the copies and before the others.
+struct host_move {
+  enum class way : std::uint8_t { store, fetch };
+  way direction;
+  page_id page;
+  std::uint32_t host;
+  std::size_t tokens;
+  std::size_t after;
+};
+
+/// What a model must do to its cache, in order of time: page copies and moves to and from the host
+/// are one list, of which copies() and host_moves() are the two kinds.
+class page_moves {
+ public:
+  /// Allocates nothing as long as fewer than `copies` and `host` wait.
+  page_moves(std::size_t copies, std::size_t host) {
+    copies_.reserve(copies);
+    host_.reserve(host);
+  }
+
+  [[nodiscard]] std::span<page_copy const> copies() const {
+    return std::span{copies_}.subspan(copied_);
+  }
+  [[nodiscard]] std::span<host_move const> host_moves() const {
+    return std::span{host_}.subspan(moved_);
+  }
+
+  void copy(page_id from, page_id to, std::size_t tokens) { copies_.push_back({from, to, tokens}); }
+  void move(host_move::way direction, page_id page, std::uint32_t host, std::size_t tokens) {
+    host_.push_back({direction, page, host, tokens, copies_.size()});
+  }
+
+  /// Has the model do all of it. After a throw of the model's, what it has done is off the list.
+  template <class Model>
+  void carry_out(Model& model) {
+    while (moved_ < host_.size()) {
+      host_move const& m = host_[moved_];
+      copy_until(model, m.after);
+      if constexpr (tiered_model<Model>) {
+        if (m.direction == host_move::way::store) {
+          model.store(m.page, m.host, m.tokens);
+        } else {
+          model.fetch(m.host, m.page, m.tokens);
+        }
+      } else {
+        expects(false, "a host tier, but the model has no store() and fetch()",
+                "construct the page table with host_pages = 0");
+      }
+      ++moved_;
+    }
+    copy_until(model, copies_.size());
+    clear();
+  }
+
+  /// All has been done.
+  void clear() {
+    copies_.clear();
+    host_.clear();
+    copied_ = 0;
+    moved_ = 0;
+  }
+
+ private:
+  template <class Model>
+  void copy_until(Model& model, std::size_t end) {
+    if (copied_ < end) {
+      model.copy(std::span<page_copy const>{copies_}.subspan(copied_, end - copied_));
+    }
+    copied_ = end;
+  }
+
+  std::vector<page_copy> copies_;
+  std::vector<host_move> host_;
+  std::size_t copied_ = 0;
+  std::size_t moved_ = 0;
+};
+
+}  // namespace tpx

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/error.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tpx {
+
+/// How a page is drawn.
+enum class page_look : std::uint8_t {
+  free,      ///< it holds nothing
+  cached,    ///< it holds tokens that no sequence uses
+  shared,    ///< sequences read it
+  writable,  ///< one sequence writes it
+};
+
+[[nodiscard]] constexpr std::string_view name(page_look look) noexcept {
+  constexpr std::string_view names[]{"free", "cached", "shared", "writable"};
+  return names[static_cast<std::size_t>(look)];
+}
+
+struct page_drawing {
+  page_look look = page_look::free;
+  std::string_view label = {};  // two or three characters within the page: its readers, its job
+  std::string_view note = {};   // shown where the pointer rests on the page
+};
+
+struct page_picture_options {
+  std::size_t columns = 32;
+  std::string_view title = {};
+};
+
+namespace detail {
+
+/// As XML's text and attributes want it; control characters, which it cannot hold, as '?'.
+inline void append_xml(std::string& to, std::string_view text) {
+  for (char const c : text) {
+    switch (c) {
+      case '&':
+        to += "&amp;";
+        break;
+      case '<':
+        to += "&lt;";
+        break;
+      case '>':
+        to += "&gt;";
+        break;
+      case '"':
+        to += "&quot;";
+        break;
+      default:
+        to += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
+    }
+  }
+}
+
+inline void append_square(std::string& to, std::size_t x, std::size_t y, page_look look) {
+  to += "<rect x=\"" + std::to_string(x) + "\" y=\"" + std::to_string(y);
+  ((to += "\" class=\"") += name(look)) += "\"/>";
+}
+
+inline void append_words(std::string& to, std::size_t x, std::size_t y, std::string_view words) {
+  to += "<text x=\"" + std::to_string(x) + "\" y=\"" + std::to_string(y) + "\">";
+  append_xml(to, words);
+  to += "</text>";
+}
+
+}  // namespace detail
+
+/// An SVG picture of a page table: a square a page, in the order of their ids, coloured by what the
+/// page is, and a legend that counts them. Labels are UTF-8. Throws invalid_argument for 0 columns.
+[[nodiscard]] inline std::string page_picture(std::span<page_drawing const> pages,
+                                              page_picture_options const& how = {}) {
+  expects(how.columns > 0, "a picture of 0 columns", "give it at least one");
+  constexpr std::size_t cell = 24;
+  constexpr std::size_t legend = 110;  // units a word of it
+  std::size_t const top = how.title.empty() ? 4 : cell + 4;
+  std::size_t const rows = (pages.size() + how.columns - 1) / how.columns;
+  std::size_t const bottom = top + rows * cell + 8;
+  std::string const size = std::to_string(std::max(how.columns * cell, 4 * legend) + 8) + ' ' +
+                           std::to_string(bottom + cell);
+
+  std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + size +
+                    "\"><style>" +
+                    "rect{width:22px;height:22px;stroke:#555}text{font:9px sans-serif}" +
+                    ".free{fill:#f4f4f4}.cached{fill:#9ecae1}.shared{fill:#4292c6}.writable{fill:#"
+                    "fd8d3c}</style>\n";
+  if (!how.title.empty()) { detail::append_words(svg, 4, 16, how.title); }
+  std::array<std::size_t, 4> counts{};
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    auto const& page = pages[i];
+    ++counts[static_cast<std::size_t>(page.look)];
+    std::size_t const x = 4 + i % how.columns * cell;
+    std::size_t const y = top + i / how.columns * cell;
+    svg += "<g><title>page " + std::to_string(i) + ": ";
+    svg += name(page.look);
+    if (!page.note.empty()) { detail::append_xml(svg += ", ", page.note); }
+    svg += "</title>";
+    detail::append_square(svg, x, y, page.look);
+    if (!page.label.empty()) { detail::append_words(svg, x + 3, y + 14, page.label); }
+    svg += "</g>\n";
+  }
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    auto const look = static_cast<page_look>(i);
+    detail::append_square(svg, 4 + i * legend, bottom, look);
+    detail::append_words(svg, 30 + i * legend, bottom + 14,
+                         std::string{name(look)} + ": " + std::to_string(counts[i]));
+  }
+  return svg += "</svg>\n";
+}
+
+}  // namespace tpx

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/reduction.hpp>
+#include <tpx/generator/sample/row.hpp>
+
+#include <cmath>
+
+namespace tpx {
+
+/// The tokens that may still be drawn, with their logits: what stages work on. Over a vocabulary
+/// that is cut over ranks, each has its part, and what is asked of the whole is the same on all, to
+/// the bit, however it is cut. So ranks must do the same in the same order: a stage may branch on
+/// parameters and on what is asked of the whole, not on what is here.
+///
+/// Cutting off and scaling touch no logit. Cost of a look at all candidates: their chunks of 256
+/// tokens, so next to nothing once few are left.
+template <vocabulary_reduction Reduction>
+class candidates {
+ public:
+  candidates(detail::sampler_memory& memory, sample_request const& request,
+             Reduction const& reduction, bool masked = true)
+      : row_{memory, request, masked}, reduction_{reduction} {}
+
+  /// The largest logit. Throws where there is none, or one that is no number. 16 bytes reduced.
+  [[nodiscard]] float best() {
+    if (!best_known_) {
+      std::uint64_t x[2]{detail::order_key(row_.local_best()), row_.has_nan() ? 1u : 0u};
+      reduction_.max(x);
+      best_ = detail::from_order_key(static_cast<std::uint32_t>(x[0]));
+      if (x[1] != 0 || best_ > most_logit) { fail("has a logit that is not a number, or too large"); }
+      if (!(best_ > detail::no_logit)) { fail("allows no token: all are masked, banned or -infinity"); }
+      best_known_ = true;
+    }
+    return best_;
+  }
+
+  /// Sum of e^(logit - best()), in units of 2^-40; rounded down token by token. 8 bytes reduced.
+  [[nodiscard]] std::uint64_t fixed_total() {
+    if (total_ == 0) {
+      total_ = fixed_sum([best = best()](detail::lanes& x) { detail::to_mass(x, best); });
+    }
+    return total_;
+  }
+  /// ln of the sum of e^(logit - best()): the best token's probability is e^-log_total().
+  [[nodiscard]] double log_total() {
+    return std::log(static_cast<double>(fixed_total()) / detail::fixed_one);
+  }
+
+  /// Sum over all candidates of f(logit), a real of 0 to 1, in units of 2^-40; f turns sixteen
+  /// logits into reals in place, -infinity (no candidate) into 0. 8 bytes reduced.
+  template <class F>
+  [[nodiscard]] std::uint64_t fixed_sum(F f) {
+    std::uint64_t sum = 0;
+    for (auto const c : row_.active()) {
+      detail::fixed_lanes part;
+      for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
+        detail::lanes x;
+        row_.load_row(c, r, x);
+        f(x);
+        part.add(x);
+      }
+      sum += part.total();
+    }
+    reduction_.sum(std::span{&sum, 1});
+    return sum;
+  }
+
+  /// How many there are. 8 bytes reduced.
+  [[nodiscard]] std::uint64_t count() {
+    return fixed_sum([](detail::lanes& x) {
+             x = __builtin_convertvector(-(x > detail::no_logit), detail::lanes);
+           }) >> 40;
+  }
+
+  /// Calls f(token, logit) for each candidate of this rank of at least `from`, tokens ascending.
+  template <class F>
+  void for_each_from(float from, F f) {
+    for (auto const c : row_.active()) {
+      if (!(row_.memory().top[c] * row_.scale() >= from)) { continue; }
+      for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
+        detail::lanes x;
+        row_.load_row(c, r, x);
+        if (!detail::any((x >= from) & (x > detail::no_logit))) { continue; }
+        for (std::size_t i = 0; i < detail::lane_count; ++i) {
+          if (x[i] >= from && x[i] > detail::no_logit) { f(row_.token(c, r, i), x[i]); }
+        }
+      }
+    }
+  }
+
+  /// Multiplies all logits, which is dividing by the temperature.
+  void multiply(float by) {
+    row_.multiply(by);
+    forget();
+  }
+
+  /// Only logits of at least `floor` stay candidates, and the best.
+  void keep_from(float floor) {
+    row_.keep_from(std::min(floor, best()));
+    total_ = 0;
+  }
+
+  /// Only this token, which is a candidate, stays one.
+  void keep_only(token_id token) {
+    transform([token](detail::lanes& x, token_id first) {
+      detail::int_lanes const at = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      detail::keep(x, at == token - first);
+    });
+  }
+
+  /// f(x, t) changes the logits x of tokens t to t + 15 in place; -infinity ends a candidate.
+  template <class F>
+  void transform(F f) {
+    row_.transform(f);
+    forget();
+  }
+
+  /// Gives a candidate the logit f(logit). Nothing where it is none, or another rank's.
+  template <class F>
+  void edit(token_id token, F f) {
+    row_.edit(token, f);
+    forget();
+  }
+
+  /// A token's logit, -infinity where it is no candidate. 8 bytes reduced.
+  [[nodiscard]] float logit(token_id token) {
+    std::uint64_t key = detail::order_key(row_.logit(token));
+    reduction_.max(std::span{&key, 1});
+    return detail::from_order_key(static_cast<std::uint32_t>(key));
+  }
+
+  [[nodiscard]] sample_request const& request() const { return row_.request(); }
+  [[nodiscard]] detail::logit_row& row() { return row_; }
+  [[nodiscard]] Reduction const& reduction() const { return reduction_; }
+
+ private:
+  static constexpr float most_logit = 1e30f;
+
+  void forget() {
+    best_known_ = false;
+    total_ = 0;
+  }
+
+  [[noreturn]] void fail(char const* what) const {
+    throw error{errc::invalid_argument,
+                "sampler: request " + std::to_string(request().id) + ' ' + what};
+  }
+
+  detail::logit_row row_;
+  Reduction const& reduction_;
+  float best_ = 0;
+  bool best_known_ = false;
+  std::uint64_t total_ = 0;
+};
+
+}  // namespace tpx

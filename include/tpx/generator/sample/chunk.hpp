@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/layer/lanes.hpp>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace tpx::detail {
+
+/// A row of logits is cut into chunks of 256 tokens that start at multiples of 256, and a chunk into
+/// 16 blocks: block b has the tokens b, b + 16, b + 32, ... of it, one in each of the chunk's 16
+/// rows of lanes, so that an operation on rows is one on blocks side by side.
+inline constexpr std::size_t chunk_size = 256;
+inline constexpr std::size_t chunk_rows = chunk_size / lane_count;
+
+inline constexpr float no_logit = -std::numeric_limits<float>::infinity();
+
+struct alignas(64) chunk {
+  float logits[chunk_size];
+};
+struct alignas(64) block_maxima {
+  float logits[lane_count];
+};
+
+using uint_lanes = std::uint32_t __attribute__((vector_size(64)));
+
+inline void fill(lanes& x, float value) {
+  lanes zero = {};
+  zero += value;  // -0 becomes +0
+  x = zero;
+}
+
+inline void raise(lanes& most, lanes const& to) {
+  most = to > most ? to : most;
+}
+
+/// Logits that are not to be kept become -infinity.
+inline void keep(lanes& logits, int_lanes const& kept) {
+  lanes none;
+  fill(none, no_logit);
+  logits = kept != 0 ? logits : none;
+}
+
+[[nodiscard]] inline bool any(int_lanes const& truths) {
+  std::uint64_t words[8];
+  std::memcpy(words, &truths, sizeof(words));
+  return ((words[0] | words[1]) | (words[2] | words[3]) | (words[4] | words[5]) |
+          (words[6] | words[7])) != 0;
+}
+
+/// The same as `largest`, in three steps of halves.
+[[nodiscard]] inline float greatest(lanes const& of) {
+  using eight = float __attribute__((vector_size(32)));
+  using four = float __attribute__((vector_size(16)));
+  eight e[2];
+  std::memcpy(e, &of, sizeof(e));
+  e[0] = e[1] > e[0] ? e[1] : e[0];
+  four f[2];
+  std::memcpy(f, e, sizeof(f));
+  f[0] = f[1] > f[0] ? f[1] : f[0];
+  float const a = f[0][0] > f[0][1] ? f[0][0] : f[0][1];
+  float const b = f[0][2] > f[0][3] ? f[0][2] : f[0][3];
+  return a > b ? a : b;
+}
+
+[[nodiscard]] inline std::uint64_t sum(int_lanes const& of) {
+  using eight = std::int32_t __attribute__((vector_size(32)));
+  using four = std::int32_t __attribute__((vector_size(16)));
+  eight e[2];
+  std::memcpy(e, &of, sizeof(e));
+  e[0] += e[1];
+  four f[2];
+  std::memcpy(f, e, sizeof(f));
+  f[0] += f[1];
+  return static_cast<std::uint64_t>((f[0][0] + f[0][2]) + (f[0][1] + f[0][3]));
+}
+
+/// Integers in the order of the floats they stand for; -0 is +0.
+[[nodiscard]] inline std::uint32_t order_key(float value) {
+  auto const bits = std::bit_cast<std::uint32_t>(value + 0.0f);
+  return bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
+}
+
+[[nodiscard]] inline float from_order_key(std::uint32_t key) {
+  return std::bit_cast<float>(key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
+}
+
+/// Reals of 0 to 1 as integers in units of 2^-40, in two parts of 20 bits. Sums of integers are the
+/// same in any order, so that a row of logits can be cut over ranks anywhere.
+struct fixed_lanes {
+  int_lanes high = {};
+  int_lanes low = {};
+
+  /// Adds sixteen reals, rounded down; at most 16 times.
+  void add(lanes const& reals) {
+    lanes const scaled = reals * 0x1p20f;
+    int_lanes const whole = __builtin_convertvector(scaled, int_lanes);
+    lanes const rest = (scaled - __builtin_convertvector(whole, lanes)) * 0x1p20f;
+    high += whole;
+    low += __builtin_convertvector(rest, int_lanes);
+  }
+
+  [[nodiscard]] std::uint64_t total() const { return (sum(high) << 20) + sum(low); }
+};
+
+inline constexpr double fixed_one = 0x1p40;
+
+/// Logits become e^(logit - best), unnormalised probabilities.
+inline void to_mass(lanes& logits, float best) {
+  logits -= best;
+  exp(logits);
+}
+
+/// Of one logit, in units of 2^-40: bit for bit what it is among others.
+[[nodiscard]] inline std::uint64_t fixed_mass(float logit, float best) {
+  lanes x;
+  fill(x, logit);
+  to_mass(x, best);
+  fixed_lanes sums;
+  sums.add(x);
+  return sums.total() / lane_count;
+}
+
+}  // namespace tpx::detail

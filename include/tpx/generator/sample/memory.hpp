@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/error.hpp>
+#include <tpx/generator/sample/chunk.hpp>
+#include <tpx/generator/sample/request.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace tpx {
+
+/// What part of a vocabulary a sampler sees, and how much it may be asked for.
+struct sampler_options {
+  std::size_t columns;    // logits of a row, of this rank
+  std::size_t first = 0;  // token of the first one
+  std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
+  std::size_t most_top = 32;  // likeliest tokens that a request may want
+};
+
+namespace detail {
+
+/// What a token's occurrences in the history come to.
+struct occurrences {
+  float most = 0;
+  float sum = 0;
+};
+
+/// A candidate with its key and its weight in a selection.
+struct weighed {
+  std::uint32_t key;
+  std::uint64_t weight;
+};
+
+/// The memory in which a sampler works on one row at a time, allocated once: 9 bytes a token for the
+/// row, 16 for selections and 8 for penalties.
+class sampler_memory {
+ public:
+  static constexpr std::size_t buckets = 1024;
+
+  explicit sampler_memory(sampler_options const& options)
+      : options_{options},
+        origin_{options.first / chunk_size * chunk_size},
+        chunks_{(options.first - origin_ + options.columns + chunk_size - 1) / chunk_size},
+        own(chunks_),
+        at(chunks_),
+        blocks(chunks_),
+        top(chunks_),
+        active(chunks_),
+        members(options.columns),
+        occurred(options.columns),
+        touched(options.columns),
+        histogram(buckets + 1),
+        listed(2 * options.most_top),
+        listed_raw(2 * options.most_top) {
+    expects(options.first + options.columns <= std::size_t{std::numeric_limits<token_id>::max()},
+            [&] {
+              return "sampler: tokens " + std::to_string(options.first) + " to " +
+                     std::to_string(options.first + options.columns) + " do not fit a token_id";
+            });
+  }
+
+  [[nodiscard]] sampler_options const& options() const { return options_; }
+  /// The first token of chunk 0.
+  [[nodiscard]] std::size_t origin() const { return origin_; }
+  [[nodiscard]] std::size_t chunks() const { return chunks_; }
+
+ private:
+  sampler_options options_;
+  std::size_t origin_;
+  std::size_t chunks_;
+
+ public:
+  std::vector<chunk> own;              // room for a copy of each chunk
+  std::vector<float const*> at;        // where each chunk's logits are: the caller's row, or own
+  std::vector<block_maxima> blocks;    // largest logit of each block
+  std::vector<float> top;              // and of each chunk
+  std::vector<std::uint32_t> active;   // chunks that may have candidates, ascending
+  std::vector<weighed> members;
+  std::vector<occurrences> occurred;
+  std::vector<std::uint32_t> touched;  // columns whose `occurred` is not 0
+  std::vector<std::uint64_t> histogram;
+  std::vector<token_logprob> listed;
+  std::vector<token_logprob> listed_raw;
+};
+
+}  // namespace detail
+}  // namespace tpx

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/stage.hpp>
+
+namespace tpx::sample {
+
+/// Keeps tokens with a probability of at least p times the best one's: logit >= best + ln p.
+/// Source: exllamav3 SS_MinP; llama.cpp's rule is the same.
+struct MinP {
+  static constexpr std::string_view name = "MinP";
+  float p = 0;
+
+  [[nodiscard]] bool neutral() const { return p == 0; }
+  void validate() const { detail::expect_within("MinP: p", p, 0, 1); }
+  template <class C>
+  void apply(C& c) const {
+    c.keep_from(c.best() + std::log(p));
+  }
+};
+static_assert(sampler_stage<MinP>);
+
+}  // namespace tpx::sample

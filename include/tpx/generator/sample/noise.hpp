@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/chunk.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+namespace tpx::detail {
+
+/// x becomes a keyed hash of itself: every bit of x and of the key moves every bit of it. T: uint32_t
+/// or sixteen. Source: the multipliers and shifts of Chris Wellons' triple32 (hash-prospector); the second half
+/// of the key goes in between.
+template <class T>
+void keyed_hash(T& x, std::uint32_t const (&key)[2]) {
+  x += key[0];
+  x ^= x >> 17;
+  x *= 0xed5ad4bbu;
+  x ^= x >> 11;
+  x += key[1];
+  x *= 0xac4c1b51u;
+  x ^= x >> 15;
+  x *= 0x31848babu;
+  x ^= x >> 14;
+}
+
+/// Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators (OOPSLA 2014).
+[[nodiscard]] inline std::uint64_t mix(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+/// The exponential noise of every token under (seed, step): independent, of mean 1. The token for
+/// which noise / e^logit is least is a draw from the softmax; -ln(noise) is Gumbel's noise.
+///
+/// It is made top down. The least of a block's 16 is exponential of mean 1/16, and one as likely as
+/// another has it; each of the others exceeds it by an exponential of mean 1 of its own, since
+/// exponentials have no memory. So one hash tells whether a block of 16 can win at all.
+class race_noise {
+ public:
+  race_noise(std::uint64_t seed, std::uint64_t step) {
+    std::uint64_t const key = mix(mix(seed) + step);
+    split(mix(key + 1), least_);
+    split(mix(key + 2), who_);
+    split(mix(key + 3), token_);
+  }
+
+  /// The least noise in a block; blocks of the vocabulary are numbered token / 256 * 16 + token % 16.
+  [[nodiscard]] double least(std::uint32_t block) const {
+    return exponential(block, least_) / chunk_rows;
+  }
+
+  /// The noise of the token in row `row` of a block whose least noise is `least`.
+  [[nodiscard]] double of(std::uint32_t block, std::uint32_t row, double least) const {
+    std::uint32_t who = block;
+    keyed_hash(who, who_);
+    if (who >> 28 == row) { return least; }
+    return least + exponential(block * std::uint32_t{chunk_rows} + row, token_);
+  }
+
+  /// Of sixteen blocks from `block` on: which may have a least noise under limit (>= 0). A few that
+  /// have not are let through.
+  void may_win(std::uint32_t block, lanes const& limit, int_lanes& may) const {
+    uint_lanes id = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    id += block;
+    keyed_hash(id, least_);
+    int_lanes const high = __builtin_convertvector(id >> 8, int_lanes);
+    lanes const u = __builtin_convertvector(high, lanes);
+    lanes bound = limit * (-1.00001f * static_cast<float>(chunk_rows));
+    exp(bound);
+    may = (u + 9.0f) * 0x1p-24f >= bound;
+  }
+
+ private:
+  static void split(std::uint64_t from, std::uint32_t (&to)[2]) {
+    to[0] = static_cast<std::uint32_t>(from);
+    to[1] = static_cast<std::uint32_t>(from >> 32);
+  }
+
+  static double exponential(std::uint32_t x, std::uint32_t const (&key)[2]) {
+    keyed_hash(x, key);
+    return -std::log((static_cast<double>(x) + 0.5) * 0x1p-32);
+  }
+
+  std::uint32_t least_[2];
+  std::uint32_t who_[2];
+  std::uint32_t token_[2];
+};
+
+}  // namespace tpx::detail

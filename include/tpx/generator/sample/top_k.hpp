@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/select.hpp>
+#include <tpx/generator/sample/stage.hpp>
+
+namespace tpx::sample {
+
+/// Keeps the k largest logits, and what is equal to the last of them; k = 0 keeps all.
+/// Source: exllamav3 SS_TopK, ties as in SS_Fused.
+struct TopK {
+  static constexpr std::string_view name = "TopK";
+  int k = 0;
+
+  [[nodiscard]] bool neutral() const { return k == 0; }
+  void validate() const { detail::expect_within("TopK: k", k, 0, 1 << 30); }
+  template <class R>
+  void apply(candidates<R>& c) const {
+    c.keep_from(detail::selection<detail::by_count, R>{c}.floor(static_cast<std::uint64_t>(k)));
+  }
+};
+static_assert(sampler_stage<TopK>);
+
+}  // namespace tpx::sample

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/select.hpp>
+#include <tpx/generator/sample/stage.hpp>
+
+namespace tpx::sample {
+
+/// Keeps the likeliest tokens whose probabilities together are at most p, and always the best: the
+/// token that would pass p is dropped, as are those equal to it unless the first of them fits.
+/// Source: exllamav3 SS_TopP, ties as in SS_Fused. (llama.cpp keeps the token that passes p.)
+struct TopP {
+  static constexpr std::string_view name = "TopP";
+  float p = 1;
+
+  [[nodiscard]] bool neutral() const { return p == 1; }
+  void validate() const { detail::expect_within("TopP: p", p, 0, 1); }
+  template <class R>
+  void apply(candidates<R>& c) const {
+    c.keep_from(detail::selection<detail::by_mass, R>{c}.floor(static_cast<double>(p)));
+  }
+};
+static_assert(sampler_stage<TopP>);
+
+}  // namespace tpx::sample
