@@ -4,8 +4,10 @@
 // jobs share its steps and its cache. Prompts come from a file or from standard input, one a line.
 #include "llama/options.hpp"
 
+#include <tpx/generator/metrics_text.hpp>
 #include <tpx/run_ranks.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <iostream>
@@ -16,6 +18,7 @@ namespace {
 struct settings : llama::settings {
   std::string file;
   std::size_t pages = 0;
+  std::size_t host_pages = 0;
   std::vector<std::string> stops;
 };
 
@@ -51,12 +54,12 @@ class printer {
   ~printer() { write(std::exchange(line_, {})); }
 
   void add(std::size_t which, tpx::fresh_output const& news) {
-    auto& part = parts_[which];
-    part.text += news.text;
+    auto& mine = parts_[which];
+    mine.text += news.text;
     if (news.reason != tpx::finish_reason::none) {
-      part.ended = true;
-      part.text += news.error.empty() ? "\n" : "\nfailed: " + std::string{news.error} + '\n';
-      part.text += "---\n";
+      mine.ended = true;
+      mine.text += news.error.empty() ? "\n" : "\nfailed: " + std::string{news.error} + '\n';
+      mine.text += "---\n";
       ++ended_;
     }
     tokens_ += news.tokens.size();
@@ -98,37 +101,49 @@ class printer {
   std::size_t tokens_ = 0;
 };
 
-void serve(settings const& s, llama::opened const& model, std::vector<std::string> const& texts,
-           tpx::group& g) {
-  auto const& config = model.files.config;
+/// A job for each text. Errors: invalid_argument, for one that could not be run.
+std::vector<llama::generator::options> jobs_of(settings const& s, llama::opened const& model,
+                                               std::vector<std::string> const& texts) {
+  tpx::expects(!texts.empty(), "there is no prompt", "give one in each line");
   std::vector<llama::generator::options> jobs;
-  std::size_t longest = 0;
   for (auto const& text : texts) {
     jobs.push_back({.prompt = model.prompt(text, s.tokens),
                     .max_new_tokens = static_cast<int>(s.tokens),
                     .sampling = s.sampling(),
                     .seed = s.seed,
-                    .stop_tokens = config.eos_token_ids,
+                    .stop_tokens = model.files.config.eos_token_ids,
                     .stop_strings = s.stops});
-    longest = std::max(longest, jobs.back().prompt.size() + s.tokens);
   }
+  return jobs;
+}
+
+/// Whether all jobs came to their end; true on ranks other than 0. All ranks call it.
+bool serve(tpx::group& g, settings const& s, llama::opened const& model,
+           std::vector<std::string> const& texts,
+           std::vector<llama::generator::options> const& jobs) {
+  std::size_t longest = 0;
+  for (auto const& job : jobs) { longest = std::max(longest, job.prompt.size() + s.tokens); }
   std::size_t constexpr page = llama::engine::page_size;
   std::size_t const pages =
     s.pages != 0 ? s.pages : std::min<std::size_t>(jobs.size(), 32) * ((longest + page - 1) / page);
   auto const plan = model.plan(g, pages * page, true);
-  auto const own = llama::make_engine(s.transport, s.topology, g, model.files, plan,
-                                      {.max_tokens = config.max_position_embeddings,
-                                       .pages = pages});
+  auto const own =
+    llama::make_engine(s.transport, s.topology, g, model.files, plan,
+                       {.max_tokens = longest, .pages = pages, .host_pages = s.host_pages});
+  bool done = true;
   llama::serve(g, *own, model.words, {}, [&](llama::generator& serving) {
-    printer out{texts};
-    for (std::size_t i = 0; i < jobs.size(); ++i) {
-      serving.enqueue(std::move(jobs[i]),
-                      [&, i](tpx::fresh_output const& news) { out.add(i, news); });
+    {
+      printer out{texts};
+      for (std::size_t i = 0; i < jobs.size(); ++i) {
+        serving.enqueue(jobs[i], [&, i](tpx::fresh_output const& news) { out.add(i, news); });
+      }
+      serving.drain();
     }
-    serving.drain();
-    METRICS
+    auto const metrics = serving.metrics();
+    llama::show(tpx::metrics_line(metrics) + '\n');
+    done = metrics.failed_jobs == 0;
   });
-  g.check();
+  return done;
 }
 
 }  // namespace
@@ -146,16 +161,23 @@ int main(int argc, char** argv) try {
   llama::add_option(app, "file", s.file, "FILE",
                     "prompts, one a line; -: standard input (default: some of its own)");
   llama::add_options(app, s);
-  llama::add_option(app, "--stop", s.stops, "TEXT", "ends a text; may be given several times");
+  llama::add_option(app, "--stop", s.stops, "TEXT", "ends a text; may be given several times")
+    ->allow_extra_args(false);
   llama::add_option(app, "--pages", s.pages, "N",
                     "pages of 32 tokens in the cache (default: for 32 of the longest texts)");
+  llama::add_option(app, "--host-pages", s.host_pages, "N",
+                    "pages beside the cache, for what was evicted from it (default: 0)");
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) { return app.exit(e) == 0 ? 0 : 2; }
   auto const texts = prompts(s.file);
   auto const model = llama::opened::open(s.model);
-  tpx::run_ranks(s.ranks, [&](tpx::group& g) { serve(s, model, texts, g); });
-  return 0;
+  auto const jobs = jobs_of(s, model, texts);
+  std::atomic<bool> done = true;
+  tpx::run_ranks(s.ranks, [&](tpx::group& g) {
+    if (!serve(g, s, model, texts, jobs)) { done = false; }
+  });
+  return done ? 0 : 1;
 } catch (std::exception const& e) {
   std::fprintf(stderr, "serve_batch: %s\n", e.what());
   return 1;

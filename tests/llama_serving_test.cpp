@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Many sequences at once on the llama example's model: what rank 0 leads, the others follow.
 #include "counting_new.hpp"
-#include "llama/leader.hpp"
 #include "llama/sequence.hpp"
 #include "llama/tokenizer.hpp"
-#include "world.hpp"
+#include "llama_world.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 
 namespace {
 
 using namespace world;
-using json = nlohmann::json;
-using comm_t = communicator<PeerDirect, AllPairs, Cpu>;
-using ids = std::vector<token_id>;
 using row = std::vector<float>;
 
 using alone_t = llama::model<comm_t>;       // pages of 32
@@ -28,35 +22,6 @@ static_assert(generator_model<leader_t>);
 static_assert(tiered_model<leader_t>);
 static_assert(!recurrent_model<leader_t>);
 static_assert(vocabulary<llama::tokenizer>);
-
-std::string const bible = TPX_TEST_EXAMPLES "/llama/model";
-std::string const qwen2 = TPX_TEST_EXAMPLES "/llama/testdata/qwen2-tiny";
-
-json golden(std::string const& folder) {
-  return json::parse(std::ifstream{folder + "/golden.json"});
-}
-
-split_plan plan_of(llama::checkpoint const& files, int n) {
-  return split_plan::even(llama::shape_of(files.config), n, llama::plan_options(512));
-}
-
-/// Runs f(leader) on rank 0 of n; the others follow. What ranks throw comes out, in the end.
-template <class Model = served_t, class F>
-void on_leader(llama::checkpoint const& files, int n, llama::model_options const& options, F f,
-               std::chrono::milliseconds deadline = std::chrono::seconds{60}) {
-  auto const plan = plan_of(files, n);
-  on_ranks(
-    n,
-    [&](group& g) {
-      comm_t comm{g};
-      Model own{comm, files, plan, options};
-      llama::orders orders{g};
-      if (g.rank() != 0) { return llama::follow(own, orders); }
-      llama::leader<Model> leader{g, own, orders};
-      f(leader);
-    },
-    deadline);
-}
 
 /// A text of which the tokens from `prompt` - 1 on have logits that are looked at.
 struct text {
@@ -180,8 +145,8 @@ std::string differences(std::string const& folder, int n, std::size_t count, std
                    static_cast<unsigned>(n));
   run_alone(files, n, all);
   std::pair<std::size_t, std::size_t> wrong_of{};
-  on_leader(files, n, {.pages = 2 * count * (longest / 16 + 2), .host_pages = 3},
-            [&](leader_t& leader) { wrong_of = run_together(leader, all, 7); });
+  on_leader<served_t>(files, n, {.pages = 2 * count * (longest / 16 + 2), .host_pages = 3},
+                      [&](leader_t& leader) { wrong_of = run_together(leader, all, 7); });
   std::size_t expected = 0;
   for (auto const& t : all) { expected += t.tokens.size() - t.prompt + 1; }
   return wrong_of == std::pair{std::size_t{0}, expected}
@@ -242,7 +207,7 @@ TEST_CASE("greedy texts that grow side by side are PyTorch's, on 1, 2, 4 and 8 r
         }
       }
       std::vector<ids> got(count);
-      on_leader(files, n, {.pages = 16 * count}, [&](leader_t& leader) {
+      on_leader<served_t>(files, n, {.pages = 16 * count}, [&](leader_t& leader) {
         std::vector<std::size_t> used(count);
         for (;;) {
           std::vector<step_part> parts;
@@ -279,31 +244,32 @@ TEST_CASE("what a leader refuses changes nothing on any rank") {
   ids const outside{5, 2048}, long_one(21, 5);
   std::vector<page_id> const pages{0, 1}, missing{0, 9};
   bool refused = true, unchanged = true;
-  on_leader(files, 2, {.max_tokens = 20, .pages = 2, .host_pages = 1}, [&](leader_t& leader) {
-    auto const part = [&](ids const& tokens, std::size_t first, auto const& table,
-                          std::size_t rows) {
-      return step_part{std::span{tokens}.subspan(first), first, table, rows, 0};
-    };
-    auto const run = [&](step_part const& p) {
-      auto const logits = leader.forward({&p, 1});
-      return row(logits.begin(), logits.end());
-    };
-    auto const whole = run(part(start, 0, pages, 2));
-    for (auto const& bad :
-         {part(start, 4, pages, 0), part(start, 0, pages, 5), part(outside, 0, pages, 1),
-          part(long_one, 0, pages, 1), part(long_one, 2, missing, 1),
-          part(long_one, 3, std::span{pages}.first(1), 1)}) {
-      step_part const two[]{part(start, 0, pages, 1), bad};
-      refused = refused && code_of([&] { leader.forward(two); }) == errc::invalid_argument;
-    }
-    page_copy const copies[]{{1, 0, 16}, {0, 2, 16}};
-    refused = refused && code_of([&] { leader.copy(copies); }) == errc::invalid_argument;
-    refused = refused && code_of([&] { leader.store(0, 1, 2); }) == errc::invalid_argument;
-    refused = refused && code_of([&] { leader.fetch(0, 1, 17); }) == errc::invalid_argument;
-    auto const end = run(part(start, 3, pages, 1));
-    unchanged = std::ranges::equal(end, std::span{whole}.last(end.size()));
-    unchanged = unchanged && leader.forward({}).empty();
-  });
+  on_leader<served_t>(
+    files, 2, {.max_tokens = 20, .pages = 2, .host_pages = 1}, [&](leader_t& leader) {
+      auto const part = [&](ids const& tokens, std::size_t first, auto const& table,
+                            std::size_t rows) {
+        return step_part{std::span{tokens}.subspan(first), first, table, rows, 0};
+      };
+      auto const run = [&](step_part const& p) {
+        auto const logits = leader.forward({&p, 1});
+        return row(logits.begin(), logits.end());
+      };
+      auto const whole = run(part(start, 0, pages, 2));
+      for (auto const& bad :
+           {part(start, 4, pages, 0), part(start, 0, pages, 5), part(outside, 0, pages, 1),
+            part(long_one, 0, pages, 1), part(long_one, 2, missing, 1),
+            part(long_one, 3, std::span{pages}.first(1), 1)}) {
+        step_part const two[]{part(start, 0, pages, 1), bad};
+        refused = refused && code_of([&] { leader.forward(two); }) == errc::invalid_argument;
+      }
+      page_copy const copies[]{{1, 0, 16}, {0, 2, 16}};
+      refused = refused && code_of([&] { leader.copy(copies); }) == errc::invalid_argument;
+      refused = refused && code_of([&] { leader.store(0, 1, 2); }) == errc::invalid_argument;
+      refused = refused && code_of([&] { leader.fetch(0, 1, 17); }) == errc::invalid_argument;
+      auto const end = run(part(start, 3, pages, 1));
+      unchanged = std::ranges::equal(end, std::span{whole}.last(end.size()));
+      unchanged = unchanged && leader.forward({}).empty();
+    });
   CHECK(refused);
   CHECK(unchanged);
 }

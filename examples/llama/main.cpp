@@ -102,8 +102,7 @@ llama::result run_processes(settings const& s) {
      "--worker", "--model=" + s.model, "--prompt=" + s.prompt,
      "--tokens=" + std::to_string(s.tokens), number("--temperature=", s.temperature),
      "--top-k=" + std::to_string(s.top_k), number("--top-p=", s.top_p), number("--min-p=", s.min_p),
-     "--seed=" + std::to_string(s.seed),
-     "--transport=" + s.transport, "--topology=" + s.topology});
+     "--seed=" + std::to_string(s.seed), "--transport=" + s.transport, "--topology=" + s.topology});
   if (out.status != 0) {
     throw tpx::error{tpx::errc::rank_failed, "tpx-run with " + std::to_string(s.ranks) +
                                                " ranks failed; its errors stand above"};
