@@ -2,7 +2,7 @@
 #include "counting_new.hpp"
 #include "llama/sequence.hpp"
 #include "llama/tokenizer.hpp"
-#include "world.hpp"
+#include "llama_world.hpp"
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -18,27 +18,14 @@ namespace {
 
 using namespace world;
 using json = nlohmann::json;
-using comm_t = communicator<PeerDirect, AllPairs, Cpu>;
-using ids = std::vector<std::int32_t>;
 
 constexpr int worlds[]{1, 2, 3, 4, 8};
-
-std::string const bible = TPX_TEST_EXAMPLES "/llama/model";
-std::string const qwen2 = TPX_TEST_EXAMPLES "/llama/testdata/qwen2-tiny";
 
 std::string text_of(std::string const& path) {
   std::ifstream file{path, std::ios::binary};
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
-}
-
-json golden(std::string const& folder) {
-  return json::parse(text_of(folder + "/golden.json"));
-}
-
-split_plan plan_of(llama::checkpoint const& files, int n) {
-  return split_plan::even(llama::shape_of(files.config), n, llama::plan_options(512));
 }
 
 template <class Comm>
