@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# Sets up what is missing, builds the llama example for this machine and runs it with the arguments
-# given: scripts/demo.sh --help says which there are.
+# Sets up what is missing, builds the examples for this machine and runs llama with the arguments
+# given: scripts/demo.sh --help says which there are. Without any, serve_batch comes first.
 source "$(dirname "$0")/lib.sh"
 
 find_cuda
@@ -14,4 +14,5 @@ if [ ! -e build/demo/build.ninja ]; then
 fi
 stage "building" build/logs/demo.build.log cmake --build --preset demo --parallel "$jobs"
 cd "$cd_back"
+if [ $# -eq 0 ]; then "$root/build/demo/bin/serve_batch" --tokens 32; fi
 exec "$root/build/demo/bin/llama" "$@"

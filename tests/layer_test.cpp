@@ -422,6 +422,46 @@ TEST_CASE("a paged cache refuses places it does not have, before it writes") {
   }
 }
 
+TEST_CASE("copied pages hold the first positions of others, in the same cache or in another") {
+  std::size_t const dim = 20, heads = 2;
+  paged_cache<16> cache{3, heads, dim}, tier{2, heads, dim}, narrow{2, 1, dim};
+  auto const k = numbers(16 * heads * dim, 37);
+  auto const v = numbers(16 * heads * dim, 38);
+  std::vector<std::uint32_t> const table{1};
+  cache.put(table, 0, 16, k, v);
+  /// Positions of `page`, from the first, that are those of the sequence; the others must be empty.
+  auto const same = [&](paged_cache<16> const& in, std::uint32_t page) {
+    std::size_t count = 0;
+    for (std::size_t t = 0; t < 16; ++t) {
+      bool full = true, empty = true;
+      for (std::size_t h = 0; h < heads; ++h) {
+        for (std::size_t i = 0; i < dim; ++i) {
+          std::size_t const at = (t * heads + h) * dim + i;
+          float const key = in.keys(page, h)[i * 16 + t];
+          float const value = in.values(page, h)[t * in.value_pitch() + i];
+          full = full && key == k[at] && value == v[at];
+          empty = empty && key == 0 && value == 0;
+        }
+      }
+      if (full && count == t) { ++count; }
+      if (!full && !empty) { return std::size_t{99}; }
+    }
+    return count;
+  };
+  cache.copy(1, cache, 2, 7);
+  CHECK(same(cache, 2) == 7);
+  CHECK(same(cache, 0) == 0);
+  cache.copy(1, tier, 0, 16);
+  tier.copy(0, cache, 0, 16);
+  CHECK(same(cache, 0) == 16);
+  cache.copy(1, cache, 1, 16);
+  CHECK(same(cache, 1) == 16);
+  CHECK(throws_invalid([&] { cache.copy(3, cache, 0, 1); }));
+  CHECK(throws_invalid([&] { cache.copy(0, tier, 2, 1); }));
+  CHECK(throws_invalid([&] { cache.copy(0, cache, 1, 17); }));
+  CHECK(throws_invalid([&] { cache.copy(0, narrow, 1, 1); }));
+}
+
 TEST_CASE("an attention layer adds the same on any number of ranks, with copied heads and none") {
   std::size_t const hidden = 24, dim = 8, tokens = 11;
   std::pair<std::size_t, std::size_t> const shapes[]{{8, 2}, {4, 4}, {6, 3}};
@@ -490,10 +530,13 @@ TEST_CASE("an attention layer adds the same on any number of ranks, with copied 
         auto const rows = [&](auto& from, std::size_t first, std::size_t some) {
           return std::span{from}.subspan(first * hidden, some * hidden);
         };
-        layer.add_to(comm, cache, turn, {pages, 0, 9}, rows(x, 0, 9), rows(stream, 0, 9), memory);
-        for (std::size_t t = 9; t < tokens; ++t) {
-          layer.add_to(comm, cache, turn, {pages, t, 1}, rows(x, t, 1), rows(stream, t, 1), memory);
-        }
+        auto const step = [&](std::initializer_list<sequence_view> parts, std::size_t first,
+                              std::size_t some) {
+          layer.add_to(comm, cache, turn, {parts.begin(), parts.size()}, rows(x, first, some),
+                       rows(stream, first, some), memory);
+        };
+        step({{pages, 0, 4}, {pages, 4, 5}}, 0, 9);
+        for (std::size_t t = 9; t < tokens; ++t) { step({{pages, t, 1}}, t, 1); }
         double const off = distance(stream, expected.at);
         if (!(off < 1e-4)) { found.add("rank is off by " + std::to_string(off)); }
       });

@@ -964,6 +964,8 @@ TEST_CASE("added tokens are found before words, at each place the longest") {
   CHECK(t.size() == 260);
   CHECK(t.is_special(257));
   CHECK_FALSE(t.is_special(258));
+  CHECK(t.piece(257) == "");
+  CHECK(t.piece(258) == t.bytes(258));
   CHECK(t.decode(ids_t{257, 'x', 258}) == "<|a|>x<|a|>>");
   CHECK(t.decode(ids_t{257, 'x', 258}, llama::special::Skip) == "x<|a|>>");
 }

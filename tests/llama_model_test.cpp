@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "counting_new.hpp"
-#include "llama/model.hpp"
+#include "llama/sequence.hpp"
 #include "llama/tokenizer.hpp"
-#include "world.hpp"
+#include "llama_world.hpp"
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -18,13 +18,8 @@ namespace {
 
 using namespace world;
 using json = nlohmann::json;
-using comm_t = communicator<PeerDirect, AllPairs, Cpu>;
-using ids = std::vector<std::int32_t>;
 
 constexpr int worlds[]{1, 2, 3, 4, 8};
-
-std::string const bible = TPX_TEST_EXAMPLES "/llama/model";
-std::string const qwen2 = TPX_TEST_EXAMPLES "/llama/testdata/qwen2-tiny";
 
 std::string text_of(std::string const& path) {
   std::ifstream file{path, std::ios::binary};
@@ -33,22 +28,18 @@ std::string text_of(std::string const& path) {
   return text.str();
 }
 
-json golden(std::string const& folder) {
-  return json::parse(text_of(folder + "/golden.json"));
-}
+template <class Comm>
+using sequence_t = llama::sequence<llama::model<Comm>>;
 
-split_plan plan_of(llama::checkpoint const& files, int n) {
-  return split_plan::even(llama::shape_of(files.config), n, llama::plan_options(512));
-}
-
-/// Runs f(model, comm) on n ranks.
+/// Runs f(sequence, comm) on n ranks.
 template <class Comm, class F>
 void on_model(llama::checkpoint const& files, int n, F f) {
   auto const plan = plan_of(files, n);
   on_ranks(n, [&](group& g) {
     Comm comm{g};
     llama::model<Comm> model{comm, files, plan};
-    f(model, comm);
+    sequence_t<Comm> alone{model};
+    f(alone, comm);
   });
 }
 
@@ -86,7 +77,7 @@ double logits_off(std::string const& folder, int n) {
   auto const expected = golden(folder).at("logits");
   auto const window = expected.at("window_ids").get<ids>();
   double worst = 0;
-  on_model<comm_t>(files, n, [&](llama::model<comm_t>& model, comm_t& comm) {
+  on_model<comm_t>(files, n, [&](sequence_t<comm_t>& model, comm_t& comm) {
     std::size_t at = 0;
     for (auto const& top : expected.at("top")) {
       auto const position = top.at("position").get<std::size_t>();
@@ -126,7 +117,7 @@ loss held_out(int n, std::size_t windows) {
   std::size_t const window = expected.at("window").get<std::size_t>();
   auto const means = expected.at("window_means").get<std::vector<double>>();
   loss all;
-  on_model<comm_t>(files, n, [&](llama::model<comm_t>& model, comm_t& comm) {
+  on_model<comm_t>(files, n, [&](sequence_t<comm_t>& model, comm_t& comm) {
     double total = 0;
     std::size_t count = 0;
     double worst = 0;
@@ -236,7 +227,7 @@ TEST_CASE("logits have the same bits however a text is cut into calls, on every 
   for (int n : {1, 3}) {
     std::vector<std::vector<float>> of_rank(static_cast<std::size_t>(n));
     notes found;
-    on_model<comm_t>(files, n, [&](llama::model<comm_t>& model, comm_t& comm) {
+    on_model<comm_t>(files, n, [&](sequence_t<comm_t>& model, comm_t& comm) {
       auto const once = model.forward(some);
       auto& kept = of_rank[static_cast<std::size_t>(comm.rank())];
       kept.assign(once.begin(), once.end());
@@ -260,12 +251,13 @@ TEST_CASE("logits have the same bits however a text is cut into calls, on every 
   }
 }
 
-TEST_CASE("steps allocate nothing and make the collectives that they say") {
+TEST_CASE("steps allocate nothing and make two collectives a layer and one for the head") {
+  constexpr std::uint64_t collectives_per_token = 2 * 3 + 1;
   auto const files = llama::checkpoint::open(bible);
   auto const text = golden(bible).at("logits").at("window_ids").get<ids>();
   for (int n : {1, 2, 3}) {
     notes found;
-    on_model<comm_t>(files, n, [&](llama::model<comm_t>& model, comm_t& comm) {
+    on_model<comm_t>(files, n, [&](sequence_t<comm_t>& model, comm_t& comm) {
       auto const expect_none = [&](char const* what, auto&& f) {
         auto const before = allocations;
         f();
@@ -277,18 +269,15 @@ TEST_CASE("steps allocate nothing and make the collectives that they say") {
       expect_none("prefill", [&] { model.forward(std::span{text}.first(100)); });
       auto const calls = comm.stats().calls;
       expect_none("forward", [&] { model.forward(std::span{text}.subspan(100, 1)); });
-      if (comm.stats().calls - calls != model.collectives_per_token()) {
+      if (comm.stats().calls - calls != collectives_per_token) {
         found.add("forward made " + std::to_string(comm.stats().calls - calls) + " collectives");
       }
       std::int32_t next = 0;
       expect_none("greedy", [&] { next = model.greedy(std::span{text}.subspan(101, 1)); });
-      if (comm.stats().calls - calls != 2 * model.collectives_per_token()) {
+      if (comm.stats().calls - calls != 2 * collectives_per_token) {
         found.add("greedy made another number of collectives");
       }
       expect_none("score", [&] { model.score(std::span{text}.subspan(102, 100)); });
-      if (model.collectives_per_token() != 7) {
-        found.add("two for each of 3 layers, one for the head");
-      }
     });
     INFO(n << " ranks");
     CHECK(found.all() == "");
@@ -305,7 +294,8 @@ TEST_CASE("a call that is refused changes nothing") {
   bool all_refused = true, unchanged = true;
   on_ranks(1, [&](group& g) {
     comm_t comm{g};
-    llama::model<comm_t> model{comm, files, plan, {.max_tokens = 20, .loading = {}}};
+    llama::model<comm_t> whole{comm, files, plan, {.max_tokens = 20, .loading = {}}};
+    sequence_t<comm_t> model{whole};
     ids const start{5, 6, 7};
     auto const next = model.greedy(start);
     for (ids const& bad : {ids{}, ids{5, 2048}, ids{-1}, ids(18, 5)}) {
@@ -348,7 +338,7 @@ TEST_CASE("F32 and F16 checkpoints are rounded to bf16; other types are refused 
     for (int n : {1, 3}) {
       ids got;
       double last = 0;
-      on_model<comm_t>(made, n, [&](llama::model<comm_t>& model, comm_t& comm) {
+      on_model<comm_t>(made, n, [&](sequence_t<comm_t>& model, comm_t& comm) {
         auto const text = continuation(model, expected.at("prompt_ids").get<ids>(), 16);
         if (comm.rank() == 0) { got = text; }
       });

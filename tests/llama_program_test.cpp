@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The llama example as its user meets it, and the draws that it makes.
+// The llama example and serve_batch as their users meet them.
 #include "llama/child.hpp"
-#include "llama/generate.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <cmath>
+#include <algorithm>
+#include <cstdio>
 #include <fstream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <sys/wait.h>
+#include <unistd.h>
 #include <vector>
 
 namespace {
@@ -137,7 +137,7 @@ TEST_CASE("llama ends with 1 for what it cannot do and says how to mend it", "[l
     char const* said;
   } const cases[]{{"--model /nowhere", "/nowhere/config.json"},
                   {"--tokens 512", "ask for at most --tokens"},
-                  {"--prompt \"$(yes and | head -n 2000)\"", "shorten --prompt"}};
+                  {"--prompt \"$(yes and | head -n 2000)\"", "shorten the prompt"}};
   for (auto const& [arguments, said] : cases) {
     for (std::string const how : {"llama ", "tpx-run -n 2 llama "}) {
       INFO(how << arguments);
@@ -151,36 +151,50 @@ TEST_CASE("llama ends with 1 for what it cannot do and says how to mend it", "[l
   }
 }
 
-TEST_CASE("Draws come as often as exp(logit / temperature) says", "[llama]") {
-  std::vector<float> const logits{0.0F,  1.0F, 2.0F,
-                                  -1.0F, 0.5F, -std::numeric_limits<float>::infinity()};
-  for (double const temperature : {0.5, 1.0, 2.0}) {
-    std::vector<double> share;
-    double whole = 0;
-    for (float const logit : logits) {
-      share.push_back(std::exp(logit / temperature));
-      whole += share.back();
+TEST_CASE("serve_batch gives each text what it gets alone, and the llama program's", "[llama]") {
+  std::vector<std::string> const prompts{"And it came to pass", "In the beginning God",
+                                         "And it came to pass in those days that",
+                                         "The LORD is my shepherd; I shall", "Thus"};
+  std::string const folder = "/tmp/tpx_serve_" + std::to_string(::getpid());
+  std::ofstream{folder} << [&] {
+    std::string all;
+    for (auto const& prompt : prompts) { all += prompt + "\n"; }
+    return all;
+  }();
+  for (std::string const options : {"", " --temperature 0.9 --top-k 50 --top-p 0.95 --seed 7"}) {
+    std::string const common = " --tokens 24" + options;
+    for (std::string const batch :
+         {"serve_batch " + folder, "serve_batch - --ranks 1 --pages 8 < " + folder,
+          "serve_batch - --ranks 4 --pages 3 < " + folder}) {
+      auto const out = shell(batch + common);
+      INFO(batch);
+      CAPTURE(out.text);
+      CHECK(out.code == 0);
+      CHECK(has(out, " failed_jobs=0 "));
+      auto rest = out.text.substr(out.text.find("\n\n") + 2);
+      for (auto const& prompt : prompts) {
+        auto const alone = shell("llama --no-compare --prompt '" + prompt + "'" + common);
+        auto const begin = alone.text.find("\n\n") + 2;
+        auto const text = alone.text.substr(begin, alone.text.rfind("\n\n") - begin);
+        CHECK(text.starts_with(prompt));
+        CHECK(rest.starts_with(text + "\n---\n"));
+        rest.erase(0, std::min(rest.size(), text.size() + 5));
+      }
+      CHECK(rest.find("---") == rest.npos);
     }
-    std::vector<double> drawn(logits.size());
-    constexpr int draws = 50'000;
-    for (int i = 0; i < draws; ++i) {
-      ++drawn[static_cast<std::size_t>(
-        llama::sample(logits, temperature, 5, static_cast<std::uint64_t>(i)))];
-    }
-    double chi_square = 0;
-    for (std::size_t i = 0; i + 1 < logits.size(); ++i) {
-      double const expected = share[i] / whole * draws;
-      chi_square += (drawn[i] - expected) * (drawn[i] - expected) / expected;
-    }
-    CHECK(chi_square < 18.5);  // 4 degrees of freedom: exceeded once in a thousand seeds
-    CHECK(drawn.back() == 0);
   }
+  std::remove(folder.c_str());
 }
 
-TEST_CASE("Logits of which none is finite give an error and no token", "[llama]") {
-  float const nan = std::numeric_limits<float>::quiet_NaN();
-  float const low = -std::numeric_limits<float>::infinity();
-  for (auto const& logits : {std::vector<float>{}, {nan, nan}, {low, low}, {nan, low}}) {
-    CHECK_THROWS_AS(llama::sample(logits, 1.0, 0, 0), tpx::error);
+TEST_CASE("serve_batch runs nothing where one prompt cannot be run, or none is there", "[llama]") {
+  for (std::string const how : {"echo x | serve_batch - --tokens 512", "serve_batch /nowhere",
+                                "serve_batch - < /dev/null"}) {
+    auto const out = shell(how);
+    INFO(how);
+    CAPTURE(out.text);
+    CHECK(out.code == 1);
+    CHECK(has(out, "serve_batch: "));
+    CHECK(!has(out, "---"));
   }
+  CHECK(shell("serve_batch --top-p 2").code == 2);
 }

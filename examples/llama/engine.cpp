@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "engine.hpp"
 
-#include "model.hpp"
-
 #include <algorithm>
 #include <iterator>
 #include <string>
@@ -18,18 +16,31 @@ class engine_of final : public engine {
             model_options const& options)
       : comm_{g}, model_{comm_, files, plan, options} {}
 
-  std::span<float const> forward(std::span<std::int32_t const> tokens) override {
-    return model_.forward(tokens);
+  std::span<float> forward(std::span<tpx::step_part const> parts) override {
+    return model_.forward(parts);
   }
-  std::int32_t greedy(std::span<std::int32_t const> tokens) override {
-    return model_.greedy(tokens);
+  void greedy(std::span<tpx::step_part const> parts, std::span<tpx::scored_token> best) override {
+    model_.greedy(parts, best);
   }
+  std::size_t check(std::span<tpx::step_part const> parts) const override {
+    return model_.check(parts);
+  }
+  void copy(std::span<tpx::page_copy const> copies) override { model_.copy(copies); }
+  void store(tpx::page_id page, std::uint32_t host, std::size_t tokens) override {
+    model_.store(page, host, tokens);
+  }
+  void fetch(std::uint32_t host, tpx::page_id page, std::size_t tokens) override {
+    model_.fetch(host, page, tokens);
+  }
+  std::size_t vocab_size() const override { return model_.vocab_size(); }
+  std::size_t pages() const override { return model_.pages(); }
+  std::size_t host_pages() const override { return model_.host_pages(); }
   counts collectives() const override { return {comm_.stats().calls, comm_.stats().ns}; }
 
  private:
   using communicator = tpx::communicator<Transport, Topology, tpx::Cpu>;
   communicator comm_;
-  model<communicator> model_;
+  model<communicator, page_size> model_;
 };
 
 template <class Transport>
@@ -61,9 +72,7 @@ void expect_one_of(std::string_view const (&names)[N], std::string_view name) {
 
 std::unique_ptr<engine> make_engine(std::string_view transport, std::string_view topology,
                                     tpx::group& g, checkpoint const& files,
-                                    tpx::split_plan const& plan, std::size_t max_tokens,
-                                    std::function<void(double)> loading) {
-  model_options const options{max_tokens, std::move(loading)};
+                                    tpx::split_plan const& plan, model_options const& options) {
   expect_one_of(transports, transport);
   expect_one_of(topologies, topology);
   return transport == "PeerDirect" ? make<tpx::PeerDirect>(topology, g, files, plan, options)

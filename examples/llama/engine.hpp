@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include "checkpoint.hpp"
+#include "model.hpp"
 
-#include <tpx/group.hpp>
-#include <tpx/split_plan.hpp>
-
-#include <cstdint>
-#include <functional>
 #include <memory>
-#include <span>
 #include <string_view>
 
 namespace llama {
 
-/// One rank's part of a model, whatever its communicator is made of. For programs that choose the
-/// communicator when they run; the others use model itself.
+/// A model, for programs that choose its communicator when they run. All ranks make the same calls.
 class engine {
  public:
+  static constexpr std::size_t page_size = 32;
+
   virtual ~engine() = default;
 
   /// See model.
-  [[nodiscard]] virtual std::span<float const> forward(std::span<std::int32_t const> tokens) = 0;
-  [[nodiscard]] virtual std::int32_t greedy(std::span<std::int32_t const> tokens) = 0;
+  virtual std::span<float> forward(std::span<tpx::step_part const> parts) = 0;
+  virtual void greedy(std::span<tpx::step_part const> parts, std::span<tpx::scored_token> best) = 0;
+  virtual std::size_t check(std::span<tpx::step_part const> parts) const = 0;
+  virtual void copy(std::span<tpx::page_copy const> copies) = 0;
+  virtual void store(tpx::page_id page, std::uint32_t host, std::size_t tokens) = 0;
+  virtual void fetch(std::uint32_t host, tpx::page_id page, std::size_t tokens) = 0;
+  [[nodiscard]] virtual std::size_t vocab_size() const = 0;
+  [[nodiscard]] virtual std::size_t pages() const = 0;
+  [[nodiscard]] virtual std::size_t host_pages() const = 0;
 
   /// What the communicator has done so far.
   struct counts {
@@ -36,11 +38,12 @@ class engine {
 inline constexpr std::string_view transports[]{"HostPinned", "PeerDirect"};
 inline constexpr std::string_view topologies[]{"Auto", "AllPairs", "Ring", "Tree"};
 
-/// Reads this rank's slices of a checkpoint, for a sequence of up to `max_tokens`; `loading` gets
-/// the part done, from 0 to 1. All ranks of `g` call it with the same arguments.
+/// Reads this rank's slices of a checkpoint. All ranks of `g` call it with the same arguments.
 /// Errors  invalid_argument for a name that is not above; else those of model.
-[[nodiscard]] std::unique_ptr<engine> make_engine(
-  std::string_view transport, std::string_view topology, tpx::group& g, checkpoint const& files,
-  tpx::split_plan const& plan, std::size_t max_tokens, std::function<void(double)> loading = {});
+[[nodiscard]] std::unique_ptr<engine> make_engine(std::string_view transport,
+                                                  std::string_view topology, tpx::group& g,
+                                                  checkpoint const& files,
+                                                  tpx::split_plan const& plan,
+                                                  model_options const& options);
 
 }  // namespace llama

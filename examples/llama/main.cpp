@@ -4,29 +4,20 @@
 // program, or the processes that tpx-run or another launcher starts.
 #include "child.hpp"
 #include "generate.hpp"
+#include "options.hpp"
 #include "progress_bar.hpp"
-#include "tokenizer.hpp"
 
-#include <tpx/communicator.hpp>
 #include <tpx/run_ranks.hpp>
 #include <tpx/runtime/launch_environment.hpp>
-#include <tpx/split_report.hpp>
 
-#include <CLI/CLI.hpp>
-#include <fstream>
 #include <sstream>
 
 namespace {
 
-struct settings {
-  std::string model = LLAMA_MODEL;
+using llama::show;
+
+struct settings : llama::settings {
   std::string prompt = "And it came to pass";
-  int ranks = 2;
-  std::size_t tokens = 128;
-  double temperature = 0;
-  std::uint64_t seed = 0;
-  std::string transport = "HostPinned";
-  std::string topology = "Auto";
   bool compare = false;
   bool worker = false;  // a process of a row of the comparison: print a line of figures, no text
 };
@@ -34,99 +25,45 @@ struct settings {
 constexpr char const* worker_line = "llama-worker:";
 
 struct opened {
-  llama::checkpoint files;
-  llama::tokenizer words;
-  llama::request request;
+  llama::opened model;
+  llama::generator::options job;
 };
 
 opened open(settings const& s) {
-  auto files = llama::checkpoint::open(s.model);
-  auto const& config = files.config;
-  auto words = llama::tokenizer::open(s.model);
-  tpx::expects(words.size() <= config.vocab_size,
-               s.model + ": the tokenizer has " + std::to_string(words.size()) +
-                 " tokens, the model only " + std::to_string(config.vocab_size),
-               "take tokenizer.json and config.json of the same model");
-  llama::request r{.prompt = {},
-                   .tokens = s.tokens,
-                   .temperature = s.temperature,
-                   .seed = s.seed,
-                   .ending = config.eos_token_ids};
-  auto const prefix = words.prefix();
-  r.prompt.assign(prefix.begin(), prefix.end());
-  auto const text = words.encode(s.prompt);
-  r.prompt.insert(r.prompt.end(), text.begin(), text.end());
-  if (r.prompt.empty() && config.bos_token_id) { r.prompt.push_back(*config.bos_token_id); }
-  tpx::expects(!r.prompt.empty(), "the prompt is empty", "give --prompt some text to continue");
-  auto const room = config.max_position_embeddings;
-  auto const number = [](std::size_t n) { return std::to_string(n); };
-  tpx::expects(r.prompt.size() < room,
-               "the prompt has " + number(r.prompt.size()) +
-                 " tokens, and this model reads at most " + number(room),
-               "shorten --prompt");
-  tpx::expects(r.prompt.size() + r.tokens <= room,
-               "a prompt of " + number(r.prompt.size()) + " tokens and " + number(r.tokens) +
-                 " more are over this model's " + number(room),
-               "ask for at most --tokens " + number(room - r.prompt.size()));
-  return {std::move(files), std::move(words), std::move(r)};
-}
-
-void show(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
-/// Bytes that the machine has to spare; "unlimited" where it does not say.
-std::size_t spare_memory() {
-  std::ifstream info{"/proc/meminfo"};
-  for (std::string line; std::getline(info, line);) {
-    std::size_t kib = 0;
-    if (std::sscanf(line.c_str(), "MemAvailable: %zu", &kib) == 1) { return kib * 1024; }
-  }
-  return tpx::device_budget::unlimited;
-}
-
-// All of them need as much memory.
-using any_communicator = tpx::communicator<tpx::HostPinned, tpx::Auto, tpx::Cpu>;
-
-/// A plan for ranks that share this machine's memory; rank 0 looks and all follow.
-tpx::split_plan make_plan(tpx::group& g, opened const& o, bool print) {
-  auto const spare = g.decide(spare_memory());
-  auto const ranks = static_cast<std::size_t>(g.size());
-  std::vector<tpx::device_budget> const budgets(
-    ranks, {.memory = spare == tpx::device_budget::unlimited ? spare : spare / ranks});
-  auto options = llama::plan_options(o.request.prompt.size() + o.request.tokens);
-  options.communicator_bytes = any_communicator::bytes_needed(g.size());
-  auto const plan = tpx::split_plan::fit(llama::shape_of(o.files.config), budgets, options);
-  tpx::split_report const report{plan, budgets};
-  if (print && g.rank() == 0) { show(report.text() + '\n'); }
-  report.require();
-  return plan;
+  auto model = llama::opened::open(s.model);
+  auto prompt = model.prompt(s.prompt, s.tokens);
+  auto ending = model.files.config.eos_token_ids;
+  return {std::move(model),
+          {.prompt = std::move(prompt),
+           .max_new_tokens = static_cast<int>(s.tokens),
+           .sampling = s.sampling(),
+           .seed = s.seed,
+           .stop_tokens = std::move(ending)}};
 }
 
 /// Generates on as many ranks as `s` says; what it returns is rank 0's in a process of rank 0.
 llama::result run(settings const& s, opened const& o, bool stream) {
   llama::result result;
   tpx::run_ranks(s.ranks, [&](tpx::group& g) {
-    auto const plan = make_plan(g, o, stream);
+    auto const& files = o.model.files;
+    auto const plan = o.model.plan(g, o.job.prompt.size() + s.tokens, stream);
     bool const speaks = stream && g.rank() == 0;
     std::unique_ptr<llama::engine> model;
     {
-      llama::progress_bar bar{o.files.tensors.total_bytes()};
+      llama::progress_bar bar{files.tensors.total_bytes()};
       std::function<void(double)> loading;
       if (speaks) {
         loading = [&](double part) { bar.show(part); };
       }
-      model = llama::make_engine(s.transport, s.topology, g, o.files, plan, plan.options().tokens,
-                                 loading);
+      model = llama::make_engine(s.transport, s.topology, g, files, plan,
+                                 {.max_tokens = plan.options().tokens, .loading = loading});
     }
-    llama::stream_decoder text{o.words};
     if (speaks) { show(s.prompt); }
-    auto done = llama::generate(g, *model, o.request, [&](std::int32_t token) {
-      if (stream) { show(text.push(token)); }
+    auto done = llama::generate(g, *model, o.model.words, o.job, [&](std::string_view text) {
+      if (stream) { show(text); }
     });
     if (g.rank() != 0) { return; }
-    if (stream) { show(text.finish() + '\n'); }
+    if (stream) { show("\n"); }
     result = std::move(done);
   });
   return result;
@@ -154,13 +91,18 @@ llama::result read_worker_line(std::string const& output) {
 
 /// The same as run(), with a process for each rank.
 llama::result run_processes(settings const& s) {
-  char temperature[48];
-  std::snprintf(temperature, sizeof(temperature), "--temperature=%.17g", s.temperature);
+  auto const number = [](char const* name, double value) {
+    std::ostringstream text;
+    text.precision(17);
+    text << name << value;
+    return text.str();
+  };
   auto const out = llama::run_child(
     {llama::program_folder() + "/tpx-run", "-n", std::to_string(s.ranks), llama::program_path(),
      "--worker", "--model=" + s.model, "--prompt=" + s.prompt,
-     "--tokens=" + std::to_string(s.tokens), temperature, "--seed=" + std::to_string(s.seed),
-     "--transport=" + s.transport, "--topology=" + s.topology});
+     "--tokens=" + std::to_string(s.tokens), number("--temperature=", s.temperature),
+     "--top-k=" + std::to_string(s.top_k), number("--top-p=", s.top_p), number("--min-p=", s.min_p),
+     "--seed=" + std::to_string(s.seed), "--transport=" + s.transport, "--topology=" + s.topology});
   if (out.status != 0) {
     throw tpx::error{tpx::errc::rank_failed, "tpx-run with " + std::to_string(s.ranks) +
                                                " ranks failed; its errors stand above"};
@@ -207,33 +149,9 @@ settings parse(CLI::App& app, int argc, char** argv, std::optional<tpx::launch> 
     "  llama --model ~/Llama-3.2-1B --tokens 64     a folder as Hugging Face lays it out\n"
     "  tpx-run -n 2 llama --topology Ring           each rank a process");
   app.get_formatter()->column_width(24);
-  auto const option = [&](char const* name, auto& value, char const* type, char const* what) {
-    return app.add_option(name, value, what)->type_name(type);
-  };
-  auto const names = [](auto const& all) {
-    return CLI::Validator{CLI::IsMember(std::vector<std::string>(std::begin(all), std::end(all)))}
-      .description("");
-  };
-  option("--model", s.model, "DIR",
-         "a folder with config.json, model.safetensors and tokenizer.json\n"
-         "(default: the model that has read the King James Bible)");
-  option("--prompt", s.prompt, "TEXT", "the text to continue (default: And it came to pass)");
-  auto* const ranks =
-    option("--ranks", s.ranks, "N", "split the model over N ranks, 1 to 16 (default: 2)")
-      ->check(CLI::Range(1, tpx::max_ranks).description(""));
-  option("--tokens", s.tokens, "N", "generate N tokens, or fewer if the text ends (default: 128)")
-    ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20).description(""));
-  option("--temperature", s.temperature, "T",
-         "0: the likeliest token each time; 1: drawn as the model says (default: 0)")
-    ->check([](std::string const& text) {  // CLI::Range lets NaN through
-      double const t = std::strtod(text.c_str(), nullptr);
-      return t >= 0 && t <= 100 ? "" : text + " is not a number from 0 to 100";
-    });
-  option("--seed", s.seed, "N", "which draws; the same seed gives the same text (default: 0)");
-  option("--transport", s.transport, "NAME", "HostPinned or PeerDirect (default: HostPinned)")
-    ->check(names(llama::transports));
-  option("--topology", s.topology, "NAME", "Auto, AllPairs, Ring or Tree (default: Auto)")
-    ->check(names(llama::topologies));
+  llama::add_option(app, "--prompt", s.prompt, "TEXT",
+                    "the text to continue (default: And it came to pass)");
+  llama::add_options(app, s);
   bool wanted = false;
   bool unwanted = false;
   auto* const compare =
@@ -246,7 +164,7 @@ settings parse(CLI::App& app, int argc, char** argv, std::optional<tpx::launch> 
   app.parse(argc, argv);
   s.compare = wanted || (!unwanted && !launch && app.count("--model") == 0);
   if (launch) {
-    if (!ranks->empty() && s.ranks != launch->size) {
+    if (app.count("--ranks") != 0 && s.ranks != launch->size) {
       throw CLI::ValidationError{"--ranks", std::to_string(s.ranks) + ", but " +
                                               std::string{launch->launcher} + " started " +
                                               std::to_string(launch->size) + " ranks"};

@@ -649,6 +649,10 @@ bool tokenizer::is_special(std::int32_t id) const {
   return tables_->special_by_id[tables_->checked(id)];
 }
 
+std::string_view tokenizer::piece(std::int32_t id) const {
+  return is_special(id) ? std::string_view{} : bytes(id);
+}
+
 std::optional<std::int32_t> tokenizer::find(std::string_view bytes) const {
   for (auto const* const map : {&tables_->id_by_content, &tables_->id_by_bytes}) {
     if (auto const found = map->find(bytes); found != map->end()) { return found->second; }
@@ -665,8 +669,7 @@ std::size_t tokenizer::size() const noexcept {
 }
 
 std::string stream_decoder::push(std::int32_t id) {
-  if (shown_ == special::Skip && source_.is_special(id)) { return {}; }
-  held_ += source_.bytes(id);
+  held_ += shown_ == special::Skip ? source_.piece(id) : source_.bytes(id);
   // A character that is still cut can only begin in the last 3 bytes.
   std::size_t ready = held_.size();
   for (std::size_t back = 1; back <= std::min<std::size_t>(3, held_.size()); ++back) {

@@ -53,6 +53,9 @@ class tokenizer {
   [[nodiscard]] std::string_view bytes(std::int32_t id) const;
   [[nodiscard]] bool is_special(std::int32_t id) const;
 
+  /// The same, but empty for a special token: a tokenizer is a tpx::vocabulary.
+  [[nodiscard]] std::string_view piece(std::int32_t id) const;
+
   /// The id of an added token or of a token whose bytes are `bytes`.
   [[nodiscard]] std::optional<std::int32_t> find(std::string_view bytes) const;
 

@@ -12,7 +12,7 @@
 
 namespace tpx {
 
-/// Where the tokens of a step stand: one sequence, its pages, and the first token's position.
+/// Where one sequence's tokens of a step stand: its pages, and the first token's position.
 struct sequence_view {
   std::span<std::uint32_t const> table;  // pages, as for paged_cache
   std::size_t start = 0;
@@ -36,12 +36,14 @@ struct attention {
            workspace::rounded(tokens * o.weight.rows);
   }
 
-  /// residual += attention(x). x, residual: (tokens, hidden), the same on every rank.
+  /// residual += attention(x), for the tokens of several sequences at once, one after the other in
+  /// x. x, residual: (tokens of all, hidden), the same on every rank.
   template <class Comm, class Cache>
-  void add_to(Comm& comm, Cache& cache, rope const& turn, sequence_view const& at,
+  void add_to(Comm& comm, Cache& cache, rope const& turn, std::span<sequence_view const> all,
               std::span<float const> x, std::span<float> residual, workspace& memory) const {
     workspace::frame frame{memory};
-    std::size_t const n = at.tokens;
+    std::size_t n = 0;
+    for (auto const& at : all) { n += at.tokens; }
     auto const queries = frame.take(n * heads.query_columns());
     auto const mixed = frame.take(n * heads.query_columns());
     if (!heads.query.empty()) {
@@ -50,11 +52,22 @@ struct attention {
       q(x, queries, n);
       k(x, keys, n);
       v(x, values, n);
-      turn(queries, heads.query.size(), at.start, n);
-      turn(keys, heads.kv.size(), at.start, n);
-      cache.put(at.table, at.start, n, keys, values);
-      auto const scratch = frame.take(attention_scratch(at.start + n));
-      paged_attention(cache, at.table, heads, at.start, n, queries, mixed, scratch);
+      std::size_t first = 0;
+      for (auto const& at : all) {
+        workspace::frame inner{memory};
+        auto const rows = [&](std::span<float> of, std::size_t columns) {
+          return of.subspan(first * columns, at.tokens * columns);
+        };
+        auto const own_q = rows(queries, heads.query_columns());
+        auto const own_k = rows(keys, heads.kv_columns());
+        turn(own_q, heads.query.size(), at.start, at.tokens);
+        turn(own_k, heads.kv.size(), at.start, at.tokens);
+        cache.put(at.table, at.start, at.tokens, own_k, rows(values, heads.kv_columns()));
+        paged_attention(cache, at.table, heads, at.start, at.tokens, own_q,
+                        rows(mixed, heads.query_columns()),
+                        inner.take(attention_scratch(at.start + at.tokens)));
+        first += at.tokens;
+      }
     }
     o.add_to(comm, mixed, residual, frame.take(n * o.weight.rows), n);
   }

@@ -4,6 +4,7 @@
 #include <tpx/layer/lanes.hpp>
 #include <tpx/layer/weight.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <span>
@@ -44,6 +45,7 @@ class paged_cache {
     return (positions + PageSize - 1) / PageSize;
   }
 
+  [[nodiscard]] std::size_t pages() const noexcept { return pages_; }
   [[nodiscard]] std::size_t kv_heads() const noexcept { return heads_; }
   [[nodiscard]] std::size_t head_dim() const noexcept { return dim_; }
   /// Elements from one position's values to the next.
@@ -51,7 +53,7 @@ class paged_cache {
 
   /// (head_dim, PageSize)
   [[nodiscard]] T const* keys(std::uint32_t page, std::size_t head) const {
-    return data_.data() + (page * heads_ + head) * head_size();
+    return data_.data() + offset(page, head);
   }
   /// (PageSize, value_pitch())
   [[nodiscard]] T const* values(std::uint32_t page, std::size_t head) const {
@@ -69,16 +71,44 @@ class paged_cache {
       std::size_t const at = (start + t) % PageSize;
       for (std::size_t h = 0; h < heads_; ++h) {
         std::size_t const from = (t * heads_ + h) * dim_;
-        std::size_t const to =
-          static_cast<std::size_t>(keys(table[(start + t) / PageSize], h) - data_.data());
-        T* const key = data_.data() + to + at;
-        T* const value = data_.data() + to + dim_ * PageSize + at * pitch_;
+        T* const to = data_.data() + offset(table[(start + t) / PageSize], h);
+        T* const key = to + at;
+        T* const value = to + dim_ * PageSize + at * pitch_;
         for (std::size_t i = 0; i < dim_; ++i) {
           key[i * PageSize] = static_cast<T>(k[from + i]);
           value[i] = static_cast<T>(v[from + i]);
         }
       }
     }
+  }
+
+  /// The first `tokens` positions of `page` become those of page `other` of `to`, which may be this
+  /// cache or one in slower memory. Errors: invalid_argument, before anything is changed.
+  void copy(std::uint32_t page, paged_cache& to, std::uint32_t other, std::size_t tokens) const {
+    check_copy(page, to, other, tokens);
+    if (&to == this && page == other) { return; }
+    for (std::size_t h = 0; h < heads_; ++h) {
+      auto const* const from = keys(page, h);
+      T* const into = to.data_.data() + offset(other, h);
+      for (std::size_t i = 0; i < dim_; ++i) {
+        std::copy_n(from + i * PageSize, tokens, into + i * PageSize);
+      }
+      std::copy_n(from + dim_ * PageSize, tokens * pitch_, into + dim_ * PageSize);
+    }
+  }
+
+  /// Throws invalid_argument unless copy() can do this.
+  void check_copy(std::uint32_t page, paged_cache const& to, std::uint32_t other,
+                  std::size_t tokens) const {
+    expects(
+      page < pages_ && other < to.pages_ && tokens <= PageSize && to.heads_ == heads_ &&
+        to.dim_ == dim_,
+      [&] {
+        return std::to_string(tokens) + " positions of page " + std::to_string(page) + " of " +
+               std::to_string(pages_) + " do not fit page " + std::to_string(other) + " of " +
+               std::to_string(to.pages_);
+      },
+      "copy up to a page between caches of one shape");
   }
 
   /// Throws invalid_argument unless `table` names existing pages for `positions` positions.
@@ -102,6 +132,9 @@ class paged_cache {
  private:
   /// Elements of one head in one page.
   [[nodiscard]] std::size_t head_size() const { return PageSize * (dim_ + pitch_); }
+  [[nodiscard]] std::size_t offset(std::uint32_t page, std::size_t head) const {
+    return (page * heads_ + head) * head_size();
+  }
 
   std::size_t pages_;
   std::size_t heads_;

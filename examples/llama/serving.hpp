@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "engine.hpp"
+#include "leader.hpp"
+#include "opened.hpp"
+
+#include <tpx/generator/generator.hpp>
+#include <tpx/generator/sampler.hpp>
+
+#include <utility>
+
+namespace llama {
+
+/// What can be chosen for each job: what other values than the stages' own do is theirs to say.
+using chain = tpx::sampler<tpx::sample::TopK, tpx::sample::TopP, tpx::sample::MinP,
+                           tpx::sample::Temperature, tpx::sample::Gumbel>;
+
+using generator = tpx::generator<leader<engine>, chain, vocabulary>;
+
+/// Runs body(generator&) on rank 0 over the model of which every rank of `g` has a part, while the
+/// others follow. All ranks call it.
+template <class F>
+void serve(tpx::group& g, engine& own, vocabulary const& words,
+           tpx::generator_options const& options, F&& body) {
+  orders told{g};
+  if (g.rank() != 0) { return follow(own, told); }
+  leader<engine> model{g, own, told};
+  chain sampler{{.columns = model.vocab_size()}};
+  generator serving{model, sampler, words, options};
+  std::forward<F>(body)(serving);
+}
+
+}  // namespace llama
