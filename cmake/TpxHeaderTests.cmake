@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# tpx_add_header_tests(<target> <CXX|CUDA> <percent> <header>...)
+# tpx_add_header_tests(<target> <CXX|CUDA> <percent> <header>... [TOGETHER <header>...])
 #
-# Compiles every header alone in one language (C++: .hpp; CUDA: .hpp and .cuh) and links the objects
-# into one program, which fails on a function that is not inline. The compiler runs through
+# Compiles every header alone in one language (C++: .hpp; CUDA: .hpp and .cuh), those after TOGETHER
+# all in one source, and links the objects into one program, which fails on a function that is not
+# inline. The compiler runs through
 # cpu_time.sh, and the test "headers: ... compiles in ..." fails on a header that took more than
 # <percent> of the processor time of a yardstick: what tpx stands on, the standard library's
 # containers, threads and functions and <cuda/atomic>, without a line of tpx. A ratio, because
 # machines differ.
 function(tpx_add_header_tests target language percent)
+  cmake_parse_arguments(PARSE_ARGV 3 arg "" "" "TOGETHER")
   set(suffix_CXX cpp)
   set(suffix_CUDA cu)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/${target}.src")
@@ -24,7 +26,17 @@ function(tpx_add_header_tests target language percent)
   string(JOIN "" includes ${includes})
   file(CONFIGURE OUTPUT "${source}" CONTENT "${includes}int main() {}\n")
   target_sources(${target} PRIVATE "${source}")
-  foreach(header IN LISTS ARGN)
+  if(arg_TOGETHER)
+    set(source "${folder}/together.${suffix_${language}}")
+    set(includes)
+    foreach(header IN LISTS arg_TOGETHER)
+      cmake_path(RELATIVE_PATH header BASE_DIRECTORY "${PROJECT_SOURCE_DIR}/include")
+      string(APPEND includes "#include <${header}>\n")
+    endforeach()
+    file(CONFIGURE OUTPUT "${source}" CONTENT "${includes}")
+    target_sources(${target} PRIVATE "${source}")
+  endif()
+  foreach(header IN LISTS arg_UNPARSED_ARGUMENTS)
     cmake_path(RELATIVE_PATH header BASE_DIRECTORY "${PROJECT_SOURCE_DIR}/include")
     if(language STREQUAL "CXX" AND NOT header MATCHES "hpp$")
       continue()
