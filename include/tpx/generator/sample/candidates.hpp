@@ -106,6 +106,7 @@ class candidates {
   void keep_from(float floor) {
     row_.keep_from(std::min(floor, best()));
     total_ = 0;
+    cut_ = true;
   }
 
   /// Only this token, which is a candidate, stays one.
@@ -123,10 +124,17 @@ class candidates {
     forget();
   }
 
-  /// Does now what cutting off and scaling have put off, so that edits within a look are safe.
-  void settle() { row_.settle(); }
+  /// Whether keep_from was called.
+  [[nodiscard]] bool is_cut() const { return cut_; }
 
-  /// Gives a candidate the logit f(logit). Nothing where it is none, or another rank's.
+  /// To be called on every rank before edits: does now what cutting off and scaling have put off.
+  void settle() {
+    row_.settle();
+    forget();
+  }
+
+  /// Gives a candidate the logit f(logit). Nothing where it is none, or another rank's; a rank may
+  /// edit tokens of its own alone.
   template <class F>
   void edit(token_id token, F f) {
     row_.edit(token, f);
@@ -181,6 +189,7 @@ class candidates {
   float best_ = 0;
   bool best_known_ = false;
   std::uint64_t total_ = 0;
+  bool cut_ = false;
 };
 
 }  // namespace tpx
