@@ -72,13 +72,11 @@ template <class Run, class Options>
                                  loops_of(job->stop_on_loop, job->max_new_tokens),
                                  healing_bytes{healing},
                                  {},
-                                 {}},
+                                 score_list{job->logprobs, count(job->top_logprobs), left}},
           draft_window{static_cast<std::uint32_t>(job->max_draft)}});
     if (!job->negative_prompt.empty()) {
       run->contexts.push_back(context_of(job->negative_prompt, left + count(job->max_draft)));
     }
-    run->scores().reserve(left);
-    run->top.reserve(left * run->tops());
     return run;
   };
   std::vector<std::unique_ptr<Run>> followers;

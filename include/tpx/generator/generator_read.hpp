@@ -76,10 +76,10 @@ class logits_reader {
                                  .step = run.generated(),
                                  .id = run.channel->id(),
                                  .logprobs = run.options->logprobs,
-                                 .top = run.tops()};
+                                 .top = run.scores().next(run.generated())};
     run.log.begin_token();
     sampled const chosen = sampler_.sample(request, run.options->sampling, run.state());
-    run.push(chosen.token, {chosen.logprob, chosen.raw_logprob, chosen.rank}, chosen.top);
+    run.push(chosen.token, {chosen.logprob, chosen.raw_logprob, chosen.rank});
     return chosen.token;
   }
 

@@ -43,12 +43,39 @@ struct healing_bytes {
   }
 };
 
+/// How likely tokens were, as far as the job wants to know.
+struct score_list {
+  bool wanted = false;
+  std::size_t tops = 0;
+  std::vector<token_score> scores = {};
+  std::vector<token_logprob> top = {};
+
+  score_list() = default;
+  score_list(bool scored, std::size_t likeliest, std::size_t tokens)
+      : wanted{scored}, tops{likeliest} {
+    if (wanted) { scores.reserve(tokens); }
+    top.reserve(tops * tokens);
+  }
+  /// Room for the likeliest tokens at the position after the first `tokens`.
+  [[nodiscard]] std::span<token_logprob> next(std::size_t tokens) {
+    top.resize((tokens + 1) * tops, {-1, 0});  // what stays so was not possible
+    return std::span{top}.last(tops);
+  }
+  void push(token_score score) {
+    if (wanted) { scores.push_back(score); }
+  }
+  void rewind(std::size_t tokens) {
+    if (wanted) { scores.resize(scores.size() - tokens); }
+    top.resize(top.size() - tokens * tops);
+  }
+};
+
 /// One sequence of a job, from its prompt to its end.
 template <class Options, class State>
 struct job_run : scheduled_run {
   /// What a token changes besides the contexts, and a ban takes back.
-  using undo_log = transaction<any_filter, text_stream, loop_watch, healing_bytes, State,
-                               std::vector<token_score>>;
+  using undo_log =
+    transaction<any_filter, text_stream, loop_watch, healing_bytes, State, score_list>;
 
   std::shared_ptr<Options const> options;
   std::shared_ptr<job_channel> channel;
@@ -56,7 +83,6 @@ struct job_run : scheduled_run {
   std::size_t prompt;    // tokens
   undo_log log;
   draft_window window;
-  std::vector<token_logprob> top = {};
   std::vector<std::uint32_t> mask = {};  // what may come next; empty: everything
   job_clock clock = {};
   std::size_t sent = 0;  // new tokens that the user has
@@ -68,25 +94,21 @@ struct job_run : scheduled_run {
   [[nodiscard]] loop_watch& loops() { return log.template get<loop_watch>(); }
   [[nodiscard]] healing_bytes& healing() { return log.template get<healing_bytes>(); }
   [[nodiscard]] State& state() { return log.template get<State>(); }
-  [[nodiscard]] auto& scores() { return log.template get<std::vector<token_score>>(); }
+  [[nodiscard]] score_list& scores() { return log.template get<score_list>(); }
   [[nodiscard]] std::vector<token_id> const& tokens() const { return contexts[0].tokens; }
   [[nodiscard]] std::size_t generated() const { return tokens().size() - prompt; }
-  [[nodiscard]] std::size_t tops() const { return static_cast<std::size_t>(options->top_logprobs); }
 
-  void push(token_id token, token_score score, std::span<token_logprob const> likeliest) {
+  void push(token_id token, token_score score) {
     for (auto& c : contexts) { c.tokens.push_back(token); }
     --left;
     --room;
-    scores().push_back(score);
-    top.insert(top.end(), likeliest.begin(), likeliest.end());
-    top.resize(generated() * tops(), {-1, 0});  // where fewer tokens were possible
+    scores().push(score);
   }
 
   void pop(std::size_t count) {
     for (auto& c : contexts) { c.tokens.resize(c.tokens.size() - count); }
     left += count;
     room += count;
-    top.resize(generated() * tops());
     log.rewind(count);
   }
 
@@ -102,12 +124,13 @@ struct job_run : scheduled_run {
   void send(std::string_view piece, std::size_t count, std::string_view error = {}) {
     if (count == 0 && piece.empty() && reason == finish_reason::none) { return; }
     auto const first = std::exchange(sent, sent + count);
+    auto const& [wanted, tops, its, top] = scores();
     channel->add({.job = channel->id(),
                   .sequence = sequence,
                   .text = piece,
                   .tokens = std::span{tokens()}.subspan(prompt + first, count),
-                  .scores = std::span{scores()}.subspan(first, options->logprobs ? count : 0),
-                  .top = std::span{top}.subspan(first * tops(), count * tops()),
+                  .scores = std::span{its}.subspan(wanted ? first : 0, wanted ? count : 0),
+                  .top = std::span{top}.subspan(first * tops, count * tops),
                   .reason = reason,
                   .error = error,
                   .metrics = clock.metrics});
