@@ -75,9 +75,10 @@ outcome run(int n, std::size_t count, circumstances const& c) {
 
 TEST_CASE("a job gives PyTorch's text alone and in a batch of 32") {
   CHECK(run(2, 1, {}).wrong == "");
-  auto const together = run(2, sanitized ? 8 : 32, {});
+  auto const together = run(2, sanitized ? 8 : 40, {});
   CHECK(together.wrong == "");
-  CHECK(together.metrics.cached_tokens > 0);  // the same prompts come again
+  CHECK(
+    (sanitized || together.metrics.cached_tokens > 0));  // the last 8 find the first ones' pages
 }
 
 TEST_CASE("a job gives PyTorch's text when it waits, gives way and comes back") {

@@ -19,9 +19,6 @@ class engine_of final : public engine {
   std::span<float> forward(std::span<tpx::step_part const> parts) override {
     return model_.forward(parts);
   }
-  void greedy(std::span<tpx::step_part const> parts, std::span<tpx::scored_token> best) override {
-    model_.greedy(parts, best);
-  }
   std::size_t check(std::span<tpx::step_part const> parts) const override {
     return model_.check(parts);
   }

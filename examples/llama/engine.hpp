@@ -17,7 +17,6 @@ class engine {
 
   /// See model.
   virtual std::span<float> forward(std::span<tpx::step_part const> parts) = 0;
-  virtual void greedy(std::span<tpx::step_part const> parts, std::span<tpx::scored_token> best) = 0;
   virtual std::size_t check(std::span<tpx::step_part const> parts) const = 0;
   virtual void copy(std::span<tpx::page_copy const> copies) = 0;
   virtual void store(tpx::page_id page, std::uint32_t host, std::size_t tokens) = 0;

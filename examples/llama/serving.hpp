@@ -12,7 +12,7 @@
 
 namespace llama {
 
-/// What can be chosen for each job: what other values than the stages' own do is theirs to say.
+/// What can be chosen for each job.
 using chain = tpx::sampler<tpx::sample::TopK, tpx::sample::TopP, tpx::sample::MinP,
                            tpx::sample::Temperature, tpx::sample::Gumbel>;
 
@@ -32,3 +32,6 @@ void serve(tpx::group& g, engine& own, vocabulary const& words,
 }
 
 }  // namespace llama
+
+// Compiled once, in serving.cpp.
+extern template class tpx::generator<llama::leader<llama::engine>, llama::chain, llama::vocabulary>;
