@@ -69,8 +69,8 @@ if(TPX_CUDA AND "cuda" IN_LIST TPX_TEST_PARTS)
     list(FILTER headers EXCLUDE REGEX "nccl.*\\.cuh$")
   endif()
   set(alone ${headers})
-  list(FILTER alone EXCLUDE REGEX "/tpx/generator/")
-  list(FILTER headers INCLUDE REGEX "/tpx/generator/")
+  list(FILTER alone EXCLUDE REGEX "/tpx/generator[/.]")
+  list(FILTER headers INCLUDE REGEX "/tpx/generator[/.]")
   # nvcc takes 7 s a header, and the generator has a hundred that g++ compiles alone.
   tpx_add_header_tests(cuda_header_tests CUDA 220 ${alone} TOGETHER ${headers})
   list(APPEND consumer_options "-DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER}"
