@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-/// All that needs no nvcc. No other header includes it.
+/// All that needs no nvcc, but for the generator: <tpx/generator.hpp>. No other header includes it.
 #include <tpx/allgather.hpp>
 #include <tpx/allreduce.hpp>
 #include <tpx/barrier.hpp>
