@@ -12,6 +12,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace tpx {
 
@@ -52,7 +54,7 @@ class page_table {
   static_assert(PageSize > 0, "a page has at least one position");
   static constexpr std::size_t page_size = PageSize;
 
-  /// 0, 1, ... < max_sequences; the lowest that the last one closed left, so good as a slot too.
+  /// 0, 1, ... < max_sequences, so good as a slot too.
   using sequence_id = std::uint32_t;
 
   struct opened {
