@@ -400,7 +400,7 @@ TEST_CASE("copies go on after a throw where they stopped", "[pages]") {
 
 TEST_CASE("validation finds what is broken, and says where", "[pages]") {
   using sequences = tpx::detail::page_writer<4, tpx::MultiplyMix>;
-  auto const fault_after = [](auto&& breaks) {
+  auto const fault_after = [](void (*breaks)(sequences&)) {
     sequences all{{.pages = 6, .host_pages = 2}};
     text const tokens = count(1, 10);
     all.begin(0, all.find(0, tokens, 0), 0, false);
