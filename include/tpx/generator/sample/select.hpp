@@ -112,6 +112,7 @@ class selection {
     for (auto const c : row_.active()) {
       if (Order::by_logit && bucket(top(c)) > last) { continue; }
       std::size_t n = 0;  // of rows with anything, tokens
+      int_lanes differ = {};
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes x;
         row_.load_row(c, r, x);
@@ -121,20 +122,22 @@ class selection {
         bucket(y, b);
         int_lanes const wanted = (x > no_logit) & (b <= last);
         if (!any(wanted)) { continue; }
-        fixed_lanes weight;
+        fixed_lanes weights;
         if (!Order::counts) { to_mass(x, best_); }
-        weigh(x, wanted, weight);
+        weigh(x, wanted, weights);
         std::memcpy(to + n, &b, sizeof(b));
-        if (!any(b != to[n])) {  // all in one, as ties are
-          histogram[to[n]] += weight.total();
-          continue;
-        }
-        std::memcpy(high + n, &weight.high, sizeof(b));
-        std::memcpy(low + n, &weight.low, sizeof(b));
+        differ |= b != to[0];
+        std::memcpy(high + n, &weights.high, sizeof(b));
+        std::memcpy(low + n, &weights.low, sizeof(b));
         n += lane_count;
       }
-      for (std::size_t i = 0; i < n; ++i) {
-        histogram[to[i]] += (std::uint64_t{high[i]} << 20) + low[i];
+      auto const weight = [&](std::size_t i) { return (std::uint64_t{high[i]} << 20) + low[i]; };
+      if (any(differ)) {
+        for (std::size_t i = 0; i < n; ++i) { histogram[to[i]] += weight(i); }
+      } else if (n > 0) {  // all in one, as ties are: additions to one place wait for each other
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < n; ++i) { sum += weight(i); }
+        histogram[to[0]] += sum;
       }
     }
     from_.reduction().sum(std::span{histogram, sampler_memory::buckets});
