@@ -106,7 +106,6 @@ class candidates {
   void keep_from(float floor) {
     row_.keep_from(std::min(floor, best()));
     total_ = 0;
-    cut_ = true;
   }
 
   /// Only this token, which is a candidate, stays one.
@@ -123,9 +122,6 @@ class candidates {
     row_.transform(f);
     forget();
   }
-
-  /// Whether keep_from was called.
-  [[nodiscard]] bool is_cut() const { return cut_; }
 
   /// To be called on every rank before edits: does now what cutting off and scaling have put off.
   void settle() {
@@ -189,7 +185,6 @@ class candidates {
   float best_ = 0;
   bool best_known_ = false;
   std::uint64_t total_ = 0;
-  bool cut_ = false;
 };
 
 }  // namespace tpx

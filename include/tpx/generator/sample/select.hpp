@@ -47,7 +47,7 @@ struct nearest_first {
 ///
 /// Source: exllamav3's fused sampler (two levels over fixed-point logits).
 /// Cost    one pass over the candidates, and one over the chunks that have some in the bucket;
-///         16 KiB reduced in five reductions, or by mass in an uncut vocabulary 24 KiB in six.
+///         16 KiB reduced in five reductions.
 template <class Order, class R>
 class selection {
  public:
@@ -60,27 +60,16 @@ class selection {
 
   /// Where the `count` first end.
   [[nodiscard]] float end(std::uint64_t count) requires(Order::counts) {
-    coarse(0, bound(count), 1);
-    return fine(crossing(count - 1), count - 1);
+    coarse(bound(count));
+    return fine(count - 1);
   }
   /// Where the first ones end that have this part of the whole probability.
   [[nodiscard]] float end(double part) requires(!Order::counts) {
-    std::int32_t low = 0;
-    std::int32_t high = last_bucket;
-    if (!from_.is_cut()) {  // a sixteenth of the vocabulary says about where, which saves time only
-      coarse(low, high, 16);
-      std::int32_t const near = crossing(limit(part));
-      low = std::max(low, near - 4);
-      high = std::min(high, near + 4);
-    }
-    coarse(low, high, 1);
-    std::uint64_t const most = limit(part);
-    std::int32_t at = crossing(most);
-    if (at < low || (at > high && high < last_bucket)) {
-      coarse(0, last_bucket, 1);
-      at = crossing(most);
-    }
-    return fine(at, most);
+    coarse(last_bucket);
+    std::uint64_t total = 0;
+    for (auto const w : row_.memory().histogram) { total += w; }
+    auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
+    return fine(Order::passes && most > 0 ? most - 1 : most);
   }
 
  private:
@@ -112,19 +101,18 @@ class selection {
 
   [[nodiscard]] float top(std::uint32_t c) const { return row_.memory().top[c] * row_.scale(); }
 
-  /// Fills the histogram from every `stride`th chunk: buckets low to high, and for masses all that
-  /// comes before and after in the buckets next to these.
-  void coarse(std::int32_t low, std::int32_t high, std::size_t stride) {
-    auto& histogram = row_.memory().histogram;
-    std::fill(histogram.begin(), histogram.end(), 0);
-    auto const active = row_.active();
-    std::uint64_t before = 0;
-    std::uint64_t after = 0;
-    for (std::size_t i = 0; i < active.size(); i += stride) {
-      auto const c = active[i];
-      if (Order::counts && bucket(top(c)) > high) { continue; }
-      fixed_lanes over;
-      fixed_lanes under;
+  /// Fills the histogram with what lies in the buckets up to `last`, a chunk at a time: lanes
+  /// first, then one by one, so that neither waits for the other.
+  void coarse(std::int32_t last) {
+    auto* const histogram = row_.memory().histogram.data();
+    std::fill_n(histogram, sampler_memory::buckets, 0);
+    alignas(64) std::int32_t to[chunk_size];
+    alignas(64) std::uint32_t high[chunk_size];
+    alignas(64) std::uint32_t low[chunk_size];
+    for (auto const c : row_.active()) {
+      if (Order::by_logit && bucket(top(c)) > last) { continue; }
+      std::size_t n = 0;  // of rows with anything, tokens
+      int_lanes differ = {};
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes x;
         row_.load_row(c, r, x);
@@ -132,58 +120,27 @@ class selection {
         order_.order(y);
         int_lanes b;
         bucket(y, b);
-        int_lanes const wanted = (x > no_logit) & (b >= low) & (b <= high);
-        if constexpr (!Order::counts) {
-          to_mass(x, best_);
-          if (low > 0) { add_where(over, x, b < low); }
-          if (high < last_bucket) { add_where(under, x, b > high); }
-        }
-        if (any(wanted)) { scatter(x, b, wanted); }
+        int_lanes const wanted = (x > no_logit) & (b <= last);
+        if (!any(wanted)) { continue; }
+        fixed_lanes weights;
+        if (!Order::counts) { to_mass(x, best_); }
+        weigh(x, wanted, weights);
+        std::memcpy(to + n, &b, sizeof(b));
+        differ |= b != to[0];
+        std::memcpy(high + n, &weights.high, sizeof(b));
+        std::memcpy(low + n, &weights.low, sizeof(b));
+        n += lane_count;
       }
-      before += over.total();
-      after += under.total();
+      auto const weight = [&](std::size_t i) { return (std::uint64_t{high[i]} << 20) + low[i]; };
+      if (any(differ)) {
+        for (std::size_t i = 0; i < n; ++i) { histogram[to[i]] += weight(i); }
+      } else if (n > 0) {  // all in one, as ties are: additions to one place wait for each other
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < n; ++i) { sum += weight(i); }
+        histogram[to[0]] += sum;
+      }
     }
-    if (low > 0) { histogram[static_cast<std::size_t>(low) - 1] += before; }
-    if (high < last_bucket) { histogram[static_cast<std::size_t>(high) + 1] += after; }
-    from_.reduction().sum(histogram);
-  }
-
-  static void add_where(fixed_lanes& to, lanes const& mass, int_lanes const& where) {
-    lanes x = mass;
-    keep_or_zero(x, where);
-    to.add(x);
-  }
-
-  /// Adds a row's weights to its buckets; a row that is all in one, as ties are, at once.
-  void scatter(lanes& x, int_lanes const& b, int_lanes const& wanted) {
-    auto* const histogram = row_.memory().histogram.data();
-    fixed_lanes weight;
-    weigh(x, wanted, weight);
-    std::int32_t to[lane_count];
-    std::memcpy(to, &b, sizeof(to));
-    if (!any(b != to[0])) {
-      histogram[to[0]] += weight.total();
-      return;
-    }
-    std::uint64_t each[lane_count];
-    weight.split(each);
-    for (std::size_t i = 0; i < lane_count; ++i) { histogram[to[i]] += each[i]; }
-  }
-
-  [[nodiscard]] std::uint64_t limit(double part) const {
-    std::uint64_t total = 0;
-    for (auto const w : row_.memory().histogram) { total += w; }
-    auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
-    return Order::passes && most > 0 ? most - 1 : most;
-  }
-
-  /// The bucket in which the weights pass the limit.
-  [[nodiscard]] std::int32_t crossing(std::uint64_t limit) const {
-    auto const& histogram = row_.memory().histogram;
-    std::size_t b = 0;
-    std::uint64_t sum = 0;
-    while (b < histogram.size() && sum + histogram[b] <= limit) { sum += histogram[b++]; }
-    return static_cast<std::int32_t>(b);
+    from_.reduction().sum(std::span{histogram, sampler_memory::buckets});
   }
 
   /// x holds masses where these are the weights.
@@ -196,13 +153,14 @@ class selection {
     }
   }
 
-  /// Where in bucket b the weights pass the limit; just above if what passes it is not kept.
-  [[nodiscard]] float fine(std::int32_t b, std::uint64_t limit) {
+  /// Where the weights pass the limit; just above if what passes it is not kept.
+  [[nodiscard]] float fine(std::uint64_t limit) {
     auto const& histogram = row_.memory().histogram;
-    if (static_cast<std::size_t>(b) == histogram.size()) { return no_logit; }
     std::uint64_t above = 0;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(b); ++i) { above += histogram[i]; }
-    auto const found = gather(b);
+    std::size_t b = 0;
+    while (b < histogram.size() && above + histogram[b] <= limit) { above += histogram[b++]; }
+    if (b == histogram.size()) { return no_logit; }
+    auto const found = gather(static_cast<std::int32_t>(b));
     std::uint32_t key = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       std::array<std::uint64_t, 256> part{};
