@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 
 namespace tpx {
 
@@ -23,11 +25,11 @@ namespace tpx {
 }
 
 /// A foreign bitmask of int32 words as a mask of this library; the same memory.
-[[nodiscard]] inline std::span<std::uint32_t> as_mask(std::span<std::int32_t> words) {
-  return {reinterpret_cast<std::uint32_t*>(words.data()), words.size()};
-}
-[[nodiscard]] inline std::span<std::uint32_t const> as_mask(std::span<std::int32_t const> words) {
-  return {reinterpret_cast<std::uint32_t const*>(words.data()), words.size()};
+template <class Int, std::size_t N>
+requires std::same_as<std::remove_const_t<Int>, std::int32_t>
+[[nodiscard]] auto as_mask(std::span<Int, N> words) {
+  using word = std::conditional_t<std::is_const_v<Int>, std::uint32_t const, std::uint32_t>;
+  return std::span<word>{reinterpret_cast<word*>(words.data()), words.size()};
 }
 
 [[nodiscard]] constexpr bool mask_allows(std::span<std::uint32_t const> mask, token_id token) {
