@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -82,6 +83,15 @@ struct generated {
   std::string error;    // what went wrong, if the reason is failed
   job_metrics metrics;  // as of the last token
 };
+
+/// The mean of the tokens' log-probabilities, in the model's own distribution: by what the best of
+/// several sequences is told. Needs job_options::logprobs; -infinity without tokens.
+[[nodiscard]] inline double mean_logprob(generated const& g) {
+  double sum = 0;
+  for (auto const& s : g.scores) { sum += static_cast<double>(s.raw_logprob); }
+  return g.scores.empty() ? -std::numeric_limits<double>::infinity()
+                          : sum / static_cast<double>(g.scores.size());
+}
 
 /// What is new of a sequence, as a callback gets it; valid during the call.
 struct fresh_output {
