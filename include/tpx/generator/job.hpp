@@ -81,7 +81,7 @@ struct generated {
   std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first
   finish_reason reason = finish_reason::none;
   std::string error;    // what went wrong, if the reason is failed
-  job_metrics metrics;  // as of the last token
+  job_metrics metrics;  // when it has ended
 };
 
 /// The mean of the tokens' log-probabilities, in the model's own distribution: by what the best of
