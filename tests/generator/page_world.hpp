@@ -107,8 +107,10 @@ struct world {
     std::size_t cached;  // when it was opened
   };
 
-  explicit world(tpx::page_table_options const& o)
+  // Not inlined, or sanitizers make a test of many worlds slow to compile.
+  [[gnu::noinline]] explicit world(tpx::page_table_options const& o)
       : options{o}, table{o}, cache{o.pages, o.host_pages} {}
+  [[gnu::noinline]] ~world() = default;
 
   tpx::page_table_options options;
   table_type table;
@@ -117,7 +119,7 @@ struct world {
   std::map<id, sequence> open;
 
   /// Opens a sequence; -1 if it was refused.
-  int start(text const& prompt, std::size_t room = 0, std::uint64_t salt = 0) {
+  [[gnu::noinline]] int start(text const& prompt, std::size_t room = 0, std::uint64_t salt = 0) {
     auto const made = table.open(prompt, room, salt);
     if (!made) { return -1; }
     auto const there = prompt.begin() + static_cast<std::ptrdiff_t>(made->cached);
@@ -152,7 +154,7 @@ struct world {
   }
 
   /// One forward of one sequence.
-  void step(id s, std::span<token_id const> tokens) {
+  [[gnu::noinline]] void step(id s, std::span<token_id const> tokens) {
     table.prepare(s, tokens.size());
     table.carry_out(cache);
     forward(s, tokens, tokens.size());
@@ -160,18 +162,18 @@ struct world {
   }
 
   /// Writes what is missing of the prompt.
-  void prefill(id s) {
+  [[gnu::noinline]] void prefill(id s) {
     auto const& q = open.at(s);
     step(s, text(q.prompt.begin() + static_cast<std::ptrdiff_t>(q.tokens.size()), q.prompt.end()));
   }
 
-  void close(id s) {
+  [[gnu::noinline]] void close(id s) {
     table.close(s);
     open.erase(s);
   }
 
   /// Opens, writes and closes: the prompt is cache then. Returns how much of it was already.
-  std::size_t visit(text const& prompt, std::uint64_t salt = 0) {
+  [[gnu::noinline]] std::size_t visit(text const& prompt, std::uint64_t salt = 0) {
     auto const s = static_cast<id>(start(prompt, 0, salt));
     auto const cached = open.at(s).cached;
     prefill(s);
@@ -180,7 +182,7 @@ struct world {
   }
 
   /// "" if the cache holds, for every open sequence, what it should once all moves are carried out.
-  std::string contents() {
+  [[gnu::noinline]] std::string contents() {
     table.carry_out(cache);
     for (auto const& [s, q] : open) {
       std::string const name = "sequence " + std::to_string(s);

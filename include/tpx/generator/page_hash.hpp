@@ -44,12 +44,11 @@ namespace detail {
 struct MultiplyMix {
   [[nodiscard]] static hash128 chain(hash128 parent, std::span<token_id const> tokens) noexcept {
     using detail::multiply_mix;
-    std::uint64_t const size = tokens.size();
     std::uint64_t low[4];
     std::uint64_t high[4];
     for (std::size_t i = 0; i < 4; ++i) {
-      low[i] = multiply_mix(parent.low ^ odd[i], parent.high ^ size ^ odd[i + 4]);
-      high[i] = multiply_mix(parent.high ^ odd[i], parent.low ^ size ^ odd[7 - i]);
+      low[i] = multiply_mix(parent.low ^ odd[i], parent.high ^ odd[i + 4]);
+      high[i] = multiply_mix(parent.high ^ odd[i], parent.low ^ odd[7 - i]);
     }
     auto const mix = [&](token_id const* from) {
       for (std::size_t i = 0; i < 4; ++i) {
@@ -70,7 +69,7 @@ struct MultiplyMix {
       return multiply_mix(multiply_mix(x[0] ^ odd[4], x[1] ^ odd[5]) ^ with,
                           multiply_mix(x[2] ^ odd[6], x[3] ^ odd[7]) ^ odd[0]);
     };
-    return {fold(low, odd[1]), fold(high, odd[2])};
+    return {fold(low, odd[1] ^ tokens.size()), fold(high, odd[2] ^ tokens.size())};
   }
 
  private:

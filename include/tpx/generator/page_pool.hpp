@@ -154,6 +154,35 @@ class page_pool {
     blank_.push_front(from);
   }
 
+  [[nodiscard]] page_info info(page_id page) const {
+    page_identity const& known = contents.identity(page);
+    page_claim const& claim = claims_[page];
+    std::size_t const tokens = contents.filled(page);
+    page_state const state = claim.owner != no_page ? page_state::reserved
+                             : claim.refs != 0      ? page_state::used
+                             : tokens != 0          ? page_state::idle
+                                                    : page_state::blank;
+    return {state,
+            tokens,
+            tokens != 0 ? known.origin.depth : 0,
+            claim.refs,
+            claim.host != no_page,
+            known.serial != 0 ? known.key : hash128{}};
+  }
+
+  /// The stats, with how many pages are in which state.
+  [[nodiscard]] page_table_stats count() const {
+    page_table_stats now = stats;
+    for (page_id page = 0; page < contents.size(); ++page) {
+      page_state const state = info(page).state;
+      now.blank += state == page_state::blank ? 1 : 0;
+      now.idle += state == page_state::idle ? 1 : 0;
+      now.used += state == page_state::used ? 1 : 0;
+      now.reserved += state == page_state::reserved ? 1 : 0;
+    }
+    return now;
+  }
+
   page_contents<PageSize, Hash> contents;
   host_tier<PageSize> host;
   page_moves moves;

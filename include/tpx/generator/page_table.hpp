@@ -12,6 +12,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace tpx {
 
@@ -52,7 +54,7 @@ class page_table {
   static_assert(PageSize > 0, "a page has at least one position");
   static constexpr std::size_t page_size = PageSize;
 
-  /// 0, 1, ... < max_sequences; the lowest that the last one closed left, so good as a slot too.
+  /// 0, 1, ... < max_sequences, so good as a slot too.
   using sequence_id = std::uint32_t;
 
   struct opened {
@@ -232,13 +234,7 @@ class page_table {
 
   /// Costs O(pages).
   [[nodiscard]] page_table_stats stats() {
-    page_table_stats now = pool().stats;
-    now.blank = pool().blank().size();
-    now.idle = pool().idle().size();
-    for (page_id page = 0; page < pool().contents.size(); ++page) {
-      now.reserved += pool()[page].owner != detail::no_page ? 1 : 0;
-    }
-    now.used = pool().contents.size() - now.blank - now.idle - now.reserved;
+    page_table_stats now = pool().count();
     now.fragmentation = defragmenter_.fragmentation(sequences_);
     return now;
   }
@@ -247,19 +243,7 @@ class page_table {
     expects(
       page < pool().contents.size(), [&] { return "no page " + std::to_string(page); },
       "ask for pages that the cache has");
-    auto const& known = pool().contents.identity(page);
-    auto const& claim = pool()[page];
-    std::size_t const tokens = pool().contents.filled(page);
-    page_state const state = claim.owner != detail::no_page ? page_state::reserved
-                             : claim.refs != 0              ? page_state::used
-                             : tokens != 0                  ? page_state::idle
-                                                            : page_state::blank;
-    return {state,
-            tokens,
-            tokens != 0 ? known.origin.depth : 0,
-            claim.refs,
-            claim.host != detail::no_page,
-            tokens == PageSize ? known.key : hash128{}};
+    return pool().info(page);
   }
 
  private:
