@@ -38,7 +38,7 @@ namespace tpx {
 /// has a sampler with the `first` and `columns` of its part and gives `sample` what joins them: the
 /// token is the same on all ranks and for any cut, and no logits are gathered. Bytes reduced, apart
 /// from 16 for the largest logit after each stage that moved it: Argmax, Gumbel 8; MinP 0; TopA,
-/// Mirostat2 8; Xtc 24; DynamicTemperature, TopNSigma 24; TopK, TopP 16 KiB; Typical 16 KiB.
+/// Mirostat2 8; Xtc 24; DynamicTemperature, TopNSigma 24; TopK, TopP, Typical 16 KiB.
 template <sampler_stage... Stages>
 class sampler {
   using last = std::tuple_element_t<sizeof...(Stages) - 1, std::tuple<Stages...>>;

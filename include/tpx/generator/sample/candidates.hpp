@@ -123,10 +123,14 @@ class candidates {
     forget();
   }
 
-  /// Does now what cutting off and scaling have put off, so that edits within a look are safe.
-  void settle() { row_.settle(); }
+  /// To be called on every rank before edits: does now what cutting off and scaling have put off.
+  void settle() {
+    row_.settle();
+    forget();
+  }
 
-  /// Gives a candidate the logit f(logit). Nothing where it is none, or another rank's.
+  /// Gives a candidate the logit f(logit). Nothing where it is none, or another rank's; a rank may
+  /// edit tokens of its own alone.
   template <class F>
   void edit(token_id token, F f) {
     row_.edit(token, f);

@@ -41,6 +41,7 @@ struct Dry {
     std::size_t unbroken = 0;
     while (unbroken < n && !breaks(ago(unbroken))) { ++unbroken; }
 
+    c.settle();
     auto tallies = c.tallies();
     std::array<std::uint16_t, longest> matched;  // what of the end is repeated i tokens before it
     std::size_t const most =

@@ -20,6 +20,7 @@ struct LogitBias {
   void validate() const {}
   template <class C>
   void apply(C& c) const {
+    c.settle();
     for (auto const& [token, bias] : biases) {
       if (bias == 0 || !(bias <= std::numeric_limits<float>::max())) { continue; }
       c.edit(token, [bias = bias](float logit) { return logit + bias; });

@@ -33,6 +33,7 @@ struct Penalties {
   void apply(C& c) const {
     auto const history = c.request().history;
     auto const seen = static_cast<std::size_t>(range) + static_cast<std::size_t>(decay);
+    c.settle();
     auto tallies = c.tallies();
     for (std::size_t back = std::min(history.size(), seen); back > 0; --back) {
       float const f = fade(back);

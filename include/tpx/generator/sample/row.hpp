@@ -32,7 +32,6 @@ class logit_row {
   [[nodiscard]] sampler_memory& memory() { return m_; }
   [[nodiscard]] sample_request const& request() const { return request_; }
   [[nodiscard]] float scale() const { return scale_; }
-  [[nodiscard]] float floor() const { return floor_; }
   [[nodiscard]] bool has_nan() const { return has_nan_; }
   [[nodiscard]] std::span<std::uint32_t const> active() const {
     return {m_.active.data(), actives_};
@@ -48,20 +47,20 @@ class logit_row {
   /// The logits of a row of a chunk; -infinity for what is not a candidate.
   void load_row(std::uint32_t c, std::size_t row, lanes& to) const {
     load(to, m_.at[c] + row * lane_count);
-    to *= scale_;
     keep(to, to >= floor_);
+    to *= scale_;
   }
   /// The largest logits of a chunk's blocks, where they are candidates.
   void load_blocks(std::uint32_t c, lanes& to) const {
     load(to, m_.blocks[c].logits);
-    to *= scale_;
     keep(to, to >= floor_);
+    to *= scale_;
   }
 
   /// The logit in row `row` of block `lane` of a chunk.
   [[nodiscard]] float at(std::uint32_t c, std::size_t row, std::size_t lane) const {
-    float const x = m_.at[c][row * lane_count + lane] * scale_;
-    return x >= floor_ ? x : no_logit;
+    float const x = m_.at[c][row * lane_count + lane];
+    return x >= floor_ ? x * scale_ : no_logit;
   }
 
   /// Its token.
@@ -87,12 +86,11 @@ class logit_row {
 
   /// Candidates under `floor` are none any more.
   void keep_from(float floor) {
-    if (!(floor > floor_)) { return; }
-    floor_ = floor;
+    floor_ = std::max(floor_, unscaled(floor));
     std::size_t left = 0;
     for (auto const c : active()) {
       m_.active[left] = c;
-      left += static_cast<std::size_t>(m_.top[c] * scale_ >= floor_);
+      left += static_cast<std::size_t>(m_.top[c] >= floor_);
     }
     actives_ = left;
   }
@@ -161,6 +159,18 @@ class logit_row {
   }
 
  private:
+  /// The least number that is at least `floor` once it is scaled and rounded.
+  [[nodiscard]] float unscaled(float floor) const {
+    std::uint32_t low = order_key(no_logit);
+    std::uint32_t high = order_key(-no_logit);
+    while (low < high) {
+      std::uint32_t const middle = low + (high - low) / 2;
+      bool const enough = from_order_key(middle) * scale_ >= floor;
+      (enough ? high : low) = enough ? middle : middle + 1;
+    }
+    return from_order_key(low);
+  }
+
   /// Points at[c] at the chunk's logits; false if all of them are forbidden.
   bool take(std::size_t c) {
     std::size_t const begin = m_.origin() + c * chunk_size;
@@ -226,7 +236,7 @@ class logit_row {
   std::size_t end_;
   std::size_t actives_ = 0;
   float scale_ = 1;
-  float floor_ = no_logit;
+  float floor_ = no_logit;  // of logits that are not scaled yet
   bool has_nan_;
 };
 

@@ -61,14 +61,15 @@ class selection {
   /// Where the `count` first end.
   [[nodiscard]] float end(std::uint64_t count) requires(Order::counts) {
     coarse(bound(count));
-    return fine(count);
+    return fine(count - 1);
   }
   /// Where the first ones end that have this part of the whole probability.
   [[nodiscard]] float end(double part) requires(!Order::counts) {
     coarse(last_bucket);
     std::uint64_t total = 0;
     for (auto const w : row_.memory().histogram) { total += w; }
-    return fine(static_cast<std::uint64_t>(part * static_cast<double>(total)));
+    auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
+    return fine(Order::passes && most > 0 ? most - 1 : most);
   }
 
  private:
@@ -100,12 +101,18 @@ class selection {
 
   [[nodiscard]] float top(std::uint32_t c) const { return row_.memory().top[c] * row_.scale(); }
 
-  /// Fills the histogram with what lies in the buckets up to `last`.
+  /// Fills the histogram with what lies in the buckets up to `last`, a chunk at a time: lanes
+  /// first, then one by one, so that neither waits for the other.
   void coarse(std::int32_t last) {
-    auto& histogram = row_.memory().histogram;
-    std::fill(histogram.begin(), histogram.end(), 0);
+    auto* const histogram = row_.memory().histogram.data();
+    std::fill_n(histogram, sampler_memory::buckets, 0);
+    alignas(64) std::int32_t to[chunk_size];
+    alignas(64) std::uint32_t high[chunk_size];
+    alignas(64) std::uint32_t low[chunk_size];
     for (auto const c : row_.active()) {
       if (Order::by_logit && bucket(top(c)) > last) { continue; }
+      std::size_t n = 0;  // of rows with anything, tokens
+      int_lanes differ = {};
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes x;
         row_.load_row(c, r, x);
@@ -114,49 +121,45 @@ class selection {
         int_lanes b;
         bucket(y, b);
         int_lanes const wanted = (x > no_logit) & (b <= last);
-        if (any(wanted)) { add(x, b, wanted); }
+        if (!any(wanted)) { continue; }
+        fixed_lanes weights;
+        if (!Order::counts) { to_mass(x, best_); }
+        weigh(x, wanted, weights);
+        std::memcpy(to + n, &b, sizeof(b));
+        differ |= b != to[0];
+        std::memcpy(high + n, &weights.high, sizeof(b));
+        std::memcpy(low + n, &weights.low, sizeof(b));
+        n += lane_count;
+      }
+      auto const weight = [&](std::size_t i) { return (std::uint64_t{high[i]} << 20) + low[i]; };
+      if (any(differ)) {
+        for (std::size_t i = 0; i < n; ++i) { histogram[to[i]] += weight(i); }
+      } else if (n > 0) {  // all in one, as ties are: additions to one place wait for each other
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < n; ++i) { sum += weight(i); }
+        histogram[to[0]] += sum;
       }
     }
-    from_.reduction().sum(std::span{histogram.data(), sampler_memory::buckets});
+    from_.reduction().sum(std::span{histogram, sampler_memory::buckets});
   }
 
-  /// Adds a row's weights to its buckets; a row that is all in one, as ties are, at once.
-  void add(lanes& x, int_lanes const& b, int_lanes const& wanted) {
-    auto* const histogram = row_.memory().histogram.data();
-    fixed_lanes weight;
-    weigh(x, wanted, weight);
-    std::int32_t to[lane_count];
-    std::memcpy(to, &b, sizeof(to));
-    if (!any(b != to[0])) {
-      histogram[to[0]] += weight.total();
-      return;
-    }
-    std::uint64_t each[lane_count];
-    weight.split(each);
-    for (std::size_t i = 0; i < lane_count; ++i) { histogram[to[i]] += each[i]; }
-  }
-
+  /// x holds masses where these are the weights.
   void weigh(lanes& x, int_lanes const& wanted, fixed_lanes& weight) const {
     if constexpr (Order::counts) {
       weight.low -= wanted;  // true is -1
     } else {
-      to_mass(x, best_);
+      keep_or_zero(x, wanted);
       weight.add(x);
     }
   }
 
-  /// Where the weights from the first on reach the limit or, if that one is not kept, just above.
+  /// Where the weights pass the limit; just above if what passes it is not kept.
   [[nodiscard]] float fine(std::uint64_t limit) {
-    if (Order::passes) { limit -= limit > 0; }
-    // From here on the wanted one is the first with which the weights are over the limit.
-
     auto const& histogram = row_.memory().histogram;
     std::uint64_t above = 0;
     std::size_t b = 0;
-    while (b < sampler_memory::buckets && above + histogram[b] <= limit) {
-      above += histogram[b++];
-    }
-    if (b == sampler_memory::buckets) { return no_logit; }
+    while (b < histogram.size() && above + histogram[b] <= limit) { above += histogram[b++]; }
+    if (b == histogram.size()) { return no_logit; }
     auto const found = gather(static_cast<std::int32_t>(b));
     std::uint32_t key = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -191,6 +194,7 @@ class selection {
         in = (in == from) & (x > no_logit);
         if (!any(in)) { continue; }
         fixed_lanes weight;
+        if (!Order::counts) { to_mass(x, best_); }
         weigh(x, in, weight);
         if (!any(in == 0) && !any(y != y[0])) {
           members[n++] = {order_key(y[0]), weight.total()};

@@ -3,6 +3,8 @@
 
 #include <tpx/generator/sample/memory.hpp>
 
+#include <utility>
+
 namespace tpx::detail {
 
 /// What tokens add up to, for those of this rank; other tokens are passed over. Cost: by tokens
