@@ -156,17 +156,6 @@ void fills(benchmark::State& state, std::string_view text, bool warm, Make make)
       pass(fresh, true);
     }
   }
-  if (getenv("WORST")) {
-    std::vector<std::size_t> o(us.size());
-    for (std::size_t i = 0; i < o.size(); ++i) o[i] = i;
-    std::ranges::sort(o, [&](auto a, auto b) { return us[a] > us[b]; });
-    for (std::size_t i = 0; i < 12; ++i) {
-      std::string ctx;
-      for (std::size_t k = o[i] > 6 ? o[i] - 6 : 0; k < o[i]; ++k) ctx += trie()->piece(tokens[k]);
-      fprintf(stderr, "%9.1f us before [%s] after ...%s\n", us[o[i]],
-              std::string(trie()->piece(tokens[o[i]])).c_str(), ctx.c_str());
-    }
-  }
   std::ranges::sort(us);
   auto const at = [&](double part) {
     return us[static_cast<std::size_t>(part * static_cast<double>(us.size() - 1))];

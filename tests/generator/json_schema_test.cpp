@@ -425,3 +425,103 @@ TEST_CASE("a mask of JSON has the tokens that fit and no others, and going back 
     }
   }
 }
+
+TEST_CASE("all keywords mean what they say", "[json_schema]") {
+  REQUIRE(matches(R"({"type":["null","boolean"]})", "true"));
+  REQUIRE(!matches(R"({"type":["null","boolean"]})", "1"));
+  REQUIRE(matches(R"({"type":"integer"})", "-0"));
+  REQUIRE(!matches(R"({"type":"integer"})", "1.0"));
+  REQUIRE(matches(R"({"minLength":2,"maxLength":3})", R"("a\u00e9€")"));
+  REQUIRE(!matches(R"({"minLength":2,"maxLength":3})", R"("\ud83d\ude00")"));
+  REQUIRE(matches(R"({"minLength":2})", "1"));  // of strings alone
+  REQUIRE(matches(R"({"type":"string","pattern":"^\\$\\d+$"})", R"("\u002412")"));
+  REQUIRE(!matches(R"({"type":"string","pattern":"^\\$\\d+$"})", R"("$12 ")"));
+  REQUIRE(matches(R"({"enum":["a\n\"",{"k":[1]}]})", R"("a\n\"")"));
+  REQUIRE(matches(R"({"enum":["a\n\"",{"k":[1]}]})", R"({ "k" : [ 1 ] })"));
+  REQUIRE(matches(R"({"enum":["a",1],"type":"integer"})", "1"));
+  REQUIRE(!matches(R"({"enum":["a",1],"type":"integer"})", R"("a")"));
+  REQUIRE(matches(R"({"items":{"type":"integer"},"maxItems":2})", "[1 , 2]"));
+  REQUIRE(!matches(R"({"items":{"type":"integer"},"maxItems":2})", "[1,2,3]"));
+  REQUIRE(matches(R"({"items":false})", "[]"));
+  REQUIRE(!matches(R"({"items":false})", "[1]"));
+  REQUIRE(matches(R"({"maxItems":0})", "[ ]"));
+
+  constexpr auto ab = R"({"properties":{"a":{"type":"null"},"ab":true},"required":["ab"]})";
+  REQUIRE(matches(ab, R"({"ab":1})"));
+  REQUIRE(matches(ab, R"({"a":null,"ab":1,"abc":{}, "":2})"));
+  REQUIRE(!matches(ab, R"({"a":null})"));
+  REQUIRE(!matches(ab, R"({"ab":1,"a":1})"));
+  REQUIRE(!matches(ab, R"({"ab":1,"\u0061":1})"));  // it is a, however it is written
+  REQUIRE(matches(ab, R"({"ab":1,"\u0062":1})"));
+  REQUIRE(!matches(R"({"properties":{"a":true},"additionalProperties":false})", R"({"b":1})"));
+  REQUIRE(matches(R"({"additionalProperties":{"type":"null"}})", R"({"b":null,"c":null})"));
+  REQUIRE(!matches(R"({"additionalProperties":{"type":"null"}})", R"({"b":1})"));
+
+  constexpr auto nested =
+    R"({"$ref":"#/$defs/x~1y","$defs":{"x/y":{"type":"array","items":{"$ref":"#"}}}})";
+  REQUIRE(matches(nested, "[[],[[[]]]]"));
+  REQUIRE(!matches(nested, "[[],[[1]]]"));
+  std::string const deep(20'000, '[');
+  REQUIRE(matches(nested, deep + std::string(20'000, ']')));
+}
+
+TEST_CASE("whitespace stands where it may, and no more of it than asked for", "[json_schema]") {
+  auto const with = [](std::size_t most, std::string_view text) {
+    return matches(tpx::json_schema_filter{bytes_only(), "{}", {.max_space = most}}, text);
+  };
+  REQUIRE(with(0, R"({"a":[1,2]})"));
+  REQUIRE(!with(0, R"({"a": [1,2]})"));
+  REQUIRE(with(1, R"({"a": [1, 2]})"));
+  REQUIRE(!with(1, R"({"a":  [1,2]})"));
+  REQUIRE(matches("{}", "{ \"a\"\n:\t[ 1\r\n, 2 ] }"));
+  REQUIRE(!matches("{}", " 1"));
+  REQUIRE(!matches("{}", "1 "));
+}
+
+TEST_CASE("what is wrong with a schema is told with its place", "[json_schema]") {
+  auto const refusal = [](std::string_view schema) -> std::string {
+    try {
+      tpx::json_schema_filter const filter{bytes_only(), schema, {.max_states = 5000}};
+    } catch (tpx::error const& e) {
+      REQUIRE(e.code() == tpx::errc::invalid_argument);
+      return e.what();
+    }
+    return "none";
+  };
+  auto const says = [&](std::string_view schema, std::string_view what) {
+    INFO(schema << ": " << refusal(schema));
+    return refusal(schema).find(what) != std::string::npos;
+  };
+  REQUIRE(says("", "JSON schema, byte 0: a value or a digit is missing"));
+  REQUIRE(says("{} x", "byte 3: something behind the end"));
+  REQUIRE(says("{\"a\":1,\"a\":2}", "the name \"a\" twice"));
+  REQUIRE(says("\"\xff\"", "byte 1: not UTF-8"));
+  REQUIRE(says("\"\\ud800x\"", "byte 7: half of a surrogate pair"));
+  REQUIRE(says("\"a", "byte 2: a string without its \""));
+  REQUIRE(says(std::string(1000, '['), "byte 101: nested more than 100 deep"));
+  REQUIRE(says("3", "#: a schema that is neither"));
+  REQUIRE(says(R"({"properties":{"a":{"minimum":3}}})",
+               "#/properties/a/minimum: this keyword is not supported"));
+  REQUIRE(says(R"({"items":{"anyOf":[{},{"uniqueItems":true}]}})", "#/items/anyOf/1/uniqueItems"));
+  REQUIRE(says(R"({"type":"text"})", "#/type: \"text\" is no type"));
+  REQUIRE(says(R"({"type":3})", "#/type: not an array"));
+  REQUIRE(says(R"({"required":[1]})", "#/required: not an array of strings"));
+  REQUIRE(says(R"({"maxLength":-1})", "#/maxLength: not a whole number"));
+  REQUIRE(says(R"({"minItems":1e9})", "#/minItems: not a whole number"));
+  REQUIRE(says(R"({"pattern":"a("})", "#/pattern, byte 2: a group without its )"));
+  REQUIRE(says(R"({"pattern":"a","maxLength":2})", "#/maxLength: not supported beside pattern"));
+  REQUIRE(says(R"({"anyOf":[{}],"type":"null"})", "#: type is not supported beside anyOf"));
+  REQUIRE(says(R"({"$ref":"#/a"})", "#/$ref: there is nothing at #/a"));
+  REQUIRE(says(R"({"$ref":"http://x"})", "#/$ref: only references within the schema"));
+  REQUIRE(says(R"({"anyOf":[{"$ref":"#"}]})", "does it refer to itself?"));
+  REQUIRE(says("false", "no text fits"));
+  REQUIRE(says(R"({"type":"array","minItems":1,"items":{"$ref":"#"}})", "no text fits"));
+  REQUIRE(says(R"({"type":"string","maxLength":1000})", "more than 5000 states"));
+  // Two references each to the next of 40: 2^40 ways.
+  std::string wide = R"({"$ref":"#/$defs/0","$defs":{)";
+  for (int i = 0; i < 40; ++i) {
+    auto const next = R"({"$ref":"#/$defs/)" + std::to_string(i + 1) + "\"}";
+    wide += '"' + std::to_string(i) + R"(":{"anyOf":[)" + next + "," + next + "]},";
+  }
+  REQUIRE(says(wide + R"("40":false}})", "more than 5000 states"));
+}

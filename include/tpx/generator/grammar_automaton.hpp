@@ -253,8 +253,7 @@ class grammar_automaton {
 
   static std::span<std::uint64_t const> unique(std::vector<std::uint64_t>& words) {
     std::ranges::sort(words);
-    auto const rest = std::ranges::unique(words);
-    words.erase(rest.begin(), rest.end());
+    words.erase(std::unique(words.begin(), words.end()), words.end());
     return words;
   }
 

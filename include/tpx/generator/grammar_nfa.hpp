@@ -101,8 +101,8 @@ class grammar_nfa {
     std::erase_if(edges_, [&](edge const& e) {
       return !good[e.to] || (e.kind == edge_kind::open && !good[e.ret]);
     });
-    std::stable_sort(edges_.begin(), edges_.end(),
-                     [](edge const& a, edge const& b) { return a.from < b.from; });
+    std::sort(edges_.begin(), edges_.end(),
+              [](edge const& a, edge const& b) { return a.from < b.from; });
     first_.assign(states_ + 1, 0);
     for (auto const& e : edges_) { ++first_[e.from + 1]; }
     for (std::size_t i = 1; i < first_.size(); ++i) { first_[i] += first_[i - 1]; }

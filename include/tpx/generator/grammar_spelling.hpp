@@ -65,14 +65,14 @@ void spell(char_set const& set, spelling how, Emit const& emit) {
   };
   char_set const plain =
     how == spelling::utf8 ? set : set & char_set{{0x20, 0x21}, {0x23, 0x5b}, {0x5d, last_char}};
-  for (auto const& [chars, bytes] : utf8_lengths) {
-    auto const here = plain & char_set{chars};
+  for (auto const& length : utf8_lengths) {
+    auto const here = plain & char_set{length.chars};
     for (auto const& range : here.ranges()) {
-      split_digits(range.first, range.last, bytes, 6, digits, [&](auto const& of) {
+      split_digits(range.first, range.last, length.bytes, 6, digits, [&](auto const& of) {
         constexpr char32_t leads[]{0, 0, 0xc0, 0xe0, 0xf0};
         steps.clear();
         for (auto const& d : of) {
-          char32_t const mark = steps.empty() ? leads[bytes] : 0x80;
+          char32_t const mark = steps.empty() ? leads[length.bytes] : 0x80;
           steps.push_back(byte(mark + d.first, mark + d.last));
         }
         emit(steps);
@@ -107,10 +107,10 @@ void spell(char_set const& set, spelling how, Emit const& emit) {
     });
   };
   steps.clear();
-  for (auto const& [chars, bytes] : utf8_lengths) {
-    auto const here = set & char_set{chars};
+  for (auto const& length : utf8_lengths) {
+    auto const here = set & char_set{length.chars};
     for (auto const& range : here.ranges()) {
-      if (bytes < 4) {
+      if (length.bytes < 4) {
         unit(range.first, range.last, [&] { emit(steps); });
         continue;
       }
