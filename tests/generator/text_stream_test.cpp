@@ -54,7 +54,7 @@ struct draw {
     alphabet = alphabets[upto(alphabets.size())];
     for (std::size_t i = 2 + upto(6); i > 0; --i) { pieces.push_back(word(0, 3)); }
     pieces.push_back(word(1, 2));
-    for (std::size_t i = 1 + upto(4); i > 0; --i) { words.push_back(word(1, 4)); }
+    for (std::size_t i = 1 + upto(4); i > 0; --i) { words.push_back(word(1, 1 + upto(4))); }
     for (auto const& w : words) {
       bool const ban = bans && (!stops || upto(2) == 0);
       patterns.push_back({.text = w,
@@ -339,6 +339,18 @@ TEST_CASE("A stop string may begin and end inside tokens", "[text]") {
   REQUIRE(event.tokens == 2);
   REQUIRE(event.cut_tokens == 2);
   REQUIRE(event.cut_bytes == 10);
+}
+
+TEST_CASE("A stop string that goes on after a rewind has not been sent", "[text]") {
+  auto s = stream_of({{.text = "ab"}, {.text = "ca", .action = text_action::Ban}});
+  std::string sent;
+  sent += s.push(0, "a").text;
+  sent += s.push(2, "c").text;
+  REQUIRE(s.push(0, "a").rewind == 2);
+  s.rewind(2);
+  sent += s.push(1, "b").text;
+  REQUIRE(s.ended() == text_end::stop_string);
+  REQUIRE(sent == "");
 }
 
 TEST_CASE("A scope has its own stop strings", "[text]") {
