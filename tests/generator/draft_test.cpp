@@ -424,6 +424,19 @@ TEST_CASE("a draft model with recurrent state is refused", "[draft]") {
   CHECK_THROWS_AS(tpx::model_draft<recurrent>{model}, tpx::error);
 }
 
+TEST_CASE("a drafter refuses slots that it does not have, and drafts nothing for no tokens",
+          "[draft]") {
+  paged_model model;
+  tpx::model_draft drafter{model, {.slots = 2}};
+  CHECK_THROWS_AS(drafter.open(2, 0), tpx::error);
+  CHECK_THROWS_AS(tpx::ngram_drafter{3}.open(3, 0), tpx::error);
+  auto const pages = pages_from(0);
+  tpx::draft_request const request{0, 4, {}, pages, 0};
+  drafter.propose({&request, 1});
+  CHECK(drafter.tokens(0).empty());
+  CHECK(model.forwards == 0);
+}
+
 TEST_CASE("a greedy choice is the first of the greatest logits", "[draft]") {
   std::vector<tpx::candidate> from;
   auto const inf = std::numeric_limits<float>::infinity();

@@ -44,13 +44,13 @@ class checkpoint_store {
     std::span<std::byte const> state;
   };
 
-  /// Room for budget / state_bytes states, perhaps none. Memory that no state was yet written to is
-  /// reserved alone. Throws invalid_argument for states of no bytes.
+  /// Room for budget / state_bytes states, perhaps none. The system gives the memory as states are
+  /// written to it. Throws invalid_argument for states of no bytes.
   checkpoint_store(std::size_t state_bytes, std::size_t budget)
       : checkpoint_store{state_bytes, budget, std::make_unique_for_overwrite<std::byte[]>(budget)} {
   }
 
-  /// The same in the caller's memory, which must outlive this: such as a GPU copies to by itself.
+  /// The same in the caller's memory, pinned perhaps, which must outlive this.
   checkpoint_store(std::size_t state_bytes, std::span<std::byte> memory)
       : checkpoint_store{state_bytes, memory.size(), nullptr} {
     memory_ = memory.data();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/error.hpp>
 #include <tpx/generator/model.hpp>
 #include <tpx/generator/rejection.hpp>
 #include <tpx/generator/token.hpp>
@@ -9,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace tpx {
 
@@ -23,8 +25,8 @@ struct draft_request {
 
 /// What guesses tokens ahead, for all sequences of a batch at once.
 ///
-///   d.open(slot, cached)      a new sequence in `slot`, at whose first `cached` positions this
-///                             drafter has seen the same tokens in the same pages before
+///   d.open(slot, cached)      before all else: a new sequence in `slot`, at whose first `cached`
+///                             positions the drafter has seen the same tokens in the same pages
 ///   d.propose(requests)       makes a draft for each, of different slots
 ///   d.tokens(slot)            that draft, until the next propose(); may be shorter than was wanted
 ///   d.drawn_from(slot, i)     the distribution that its token i was drawn from; empty if there was
@@ -46,4 +48,13 @@ concept drafter = requires(D& d, std::uint32_t slot, std::size_t n,
   d.copy(copies);
 };
 
+namespace detail {
+
+inline void expect_slot(std::uint32_t slot, std::size_t slots) {
+  expects(
+    slot < slots, [&] { return "slot " + std::to_string(slot) + " of " + std::to_string(slots); },
+    "make the drafter with as many slots as a batch has sequences");
+}
+
+}  // namespace detail
 }  // namespace tpx

@@ -47,8 +47,10 @@ class model_draft {
     drafting_.reserve(how.slots);
   }
 
+  /// Throws invalid_argument for a slot beyond the options' slots.
   void open(std::uint32_t slot, std::size_t cached) {
-    sequences_.at(slot).known = cached;
+    detail::expect_slot(slot, sequences_.size());
+    sequences_[slot].known = cached;
     sequences_[slot].forget();
   }
 
@@ -62,16 +64,16 @@ class model_draft {
   }
 
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
-    return sequences_.at(slot).draft;
+    return sequences_[slot].draft;
   }
   [[nodiscard]] distribution drawn_from(std::uint32_t slot, std::size_t i) const {
-    auto const& [known, draft, candidates, ends] = sequences_.at(slot);
+    auto const& [known, draft, candidates, ends] = sequences_[slot];
     auto const begin = i == 0 ? 0 : ends[i - 1];
     return distribution{candidates}.subspan(begin, ends[i] - begin);
   }
 
   void rewind(std::uint32_t slot, std::size_t length) {
-    auto& s = sequences_.at(slot);
+    auto& s = sequences_[slot];
     s.draft.resize(std::min(s.draft.size(), length - std::min(length, s.known)));
     s.known = std::min(s.known, length);
   }
@@ -96,14 +98,14 @@ class model_draft {
     parts_.clear();
     drafting_.clear();
     for (auto const& r : requests) {
-      auto& s = sequences_.at(r.slot);
+      auto& s = sequences_[r.slot];
       for (std::size_t i = 0;
            i + 1 < s.draft.size() && s.known < r.tokens.size() && s.draft[i] == r.tokens[s.known];
            ++i) {
         ++s.known;
       }
       s.forget();
-      bool const wanted = std::min(r.most, how_.most) > 0;
+      bool const wanted = std::min({r.most, how_.most, r.tokens.size()}) > 0;
       // A draft begins with the logits of the last token, known or not.
       s.known = std::min(s.known, r.tokens.size() - (wanted ? 1 : 0));
       auto const lacking = r.tokens.subspan(s.known);

@@ -66,20 +66,24 @@ class ngram_drafter {
     for (std::size_t i = 0; i < slots; ++i) { sequences_.push_back({ngram_draft{each}, {}}); }
   }
 
-  void open(std::uint32_t slot, std::size_t) { sequences_.at(slot).text.clear(); }
+  /// Throws invalid_argument for a slot of no sequence.
+  void open(std::uint32_t slot, std::size_t) {
+    detail::expect_slot(slot, sequences_.size());
+    sequences_[slot].text.clear();
+  }
   void propose(std::span<draft_request const> requests) {
     for (auto const& r : requests) {
-      auto& [text, draft] = sequences_.at(r.slot);
+      auto& [text, draft] = sequences_[r.slot];
       text.append(r.tokens.subspan(text.tokens().size()));
       draft = text.propose(r.most);
     }
   }
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
-    return sequences_.at(slot).draft;
+    return sequences_[slot].draft;
   }
   [[nodiscard]] distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
   void rewind(std::uint32_t slot, std::size_t length) {
-    auto& text = sequences_.at(slot).text;
+    auto& text = sequences_[slot].text;
     text.rewind(text.tokens().size() - std::min(length, text.tokens().size()));
   }
   void copy(std::span<page_copy const>) {}

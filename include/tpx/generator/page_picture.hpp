@@ -39,24 +39,19 @@ struct page_picture_options {
 
 namespace detail {
 
+inline constexpr std::string_view page_colours =
+  "<style>rect{width:22px;height:22px;stroke:#555}text{font:9px sans-serif}"
+  ".free{fill:#f4f4f4}.cached{fill:#9ecae1}.shared{fill:#4292c6}.writable{fill:#fd8d3c}</style>\n";
+
 /// As XML's text and attributes want it; control characters, which it cannot hold, as '?'.
 inline void append_xml(std::string& to, std::string_view text) {
+  constexpr std::string_view special = "&<>\"";
+  constexpr char const* names[]{"&amp;", "&lt;", "&gt;", "&quot;"};
   for (char const c : text) {
-    switch (c) {
-      case '&':
-        to += "&amp;";
-        break;
-      case '<':
-        to += "&lt;";
-        break;
-      case '>':
-        to += "&gt;";
-        break;
-      case '"':
-        to += "&quot;";
-        break;
-      default:
-        to += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
+    if (auto const at = special.find(c); at != special.npos) {
+      to += names[at];
+    } else {
+      to += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
     }
   }
 }
@@ -84,14 +79,11 @@ inline void append_words(std::string& to, std::size_t x, std::size_t y, std::str
   std::size_t const top = how.title.empty() ? 4 : cell + 4;
   std::size_t const rows = (pages.size() + how.columns - 1) / how.columns;
   std::size_t const bottom = top + rows * cell + 8;
-  std::string const size = std::to_string(std::max(how.columns * cell, 4 * legend) + 8) + ' ' +
-                           std::to_string(bottom + cell);
+  std::size_t const width = std::max(how.columns * cell, 4 * legend) + 8;
 
-  std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + size +
-                    "\"><style>" +
-                    "rect{width:22px;height:22px;stroke:#555}text{font:9px sans-serif}" +
-                    ".free{fill:#f4f4f4}.cached{fill:#9ecae1}.shared{fill:#4292c6}.writable{fill:#"
-                    "fd8d3c}</style>\n";
+  std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ";
+  svg += std::to_string(width) + ' ' + std::to_string(bottom + cell) + "\">";
+  svg += detail::page_colours;
   if (!how.title.empty()) { detail::append_words(svg, 4, 16, how.title); }
   std::array<std::size_t, 4> counts{};
   for (std::size_t i = 0; i < pages.size(); ++i) {
