@@ -184,8 +184,7 @@ class counting_model : public paged<PageSize> {
 
   std::span<float> forward(std::span<step_part const> parts) {
     auto const logits = this->begin(parts);
-    for (float* const p : set_) { *p = 0; }
-    set_.clear();
+    std::fill(logits.begin(), logits.end(), 0.0f);
     auto row = logits;
     auto const next = [&](token_id t) {
       return static_cast<token_id>((static_cast<std::size_t>(t) + 1) % this->vocab_);
@@ -209,13 +208,9 @@ class counting_model : public paged<PageSize> {
 
  private:
   void say(std::span<float>& row, bool counted, token_id token) {
-    float* const p = &row[counted ? static_cast<std::size_t>(token) : 0];
-    *p = 8;
-    set_.push_back(p);
+    row[counted ? static_cast<std::size_t>(token) : 0] = 8;
     row = row.subspan(this->vocab_);
   }
-
-  std::vector<float*> set_;
 };
 
 /// A hash model that is recurrent: the hash is its state, and there are no cells to go back to.

@@ -89,12 +89,8 @@ class generator {
     auto const begun = clock::now();
     take_news();
     end_cancelled();
-    scheduler_.admit([&](run& r) {
-      bool const enough = step_.start(r);
-      if (enough) { r.clock.admitted(begun, r.contexts[0].cached, Model::page_size); }
-      return enough;
-    });
-    if (scheduler_.running().empty()) { return false; }
+    admit(begun);
+    if (scheduler_.running().empty()) { return !scheduler_.waiting().empty(); }
     try {
       logits_ = step_.forward(scheduler_.running());
     } catch (std::exception const& e) {
@@ -142,6 +138,7 @@ class generator {
 
  private:
   using run = detail::job_run<options, typename Sampler::state>;
+  using clock = detail::job_clock::clock;
 
   static std::size_t host_pages(Model const& model) {
     if constexpr (tiered_model<Model>) { return model.host_pages(); }
@@ -181,6 +178,18 @@ class generator {
     while (run* const r = scheduler_.find([](run const& c) { return c.channel->cancelled(); })) {
       end(*r, finish_reason::cancelled);
     }
+  }
+
+  void admit(clock::time_point now) {
+    std::vector<std::pair<run*, std::string>> broken;
+    scheduler_.admit([&](run& r) {
+      try {
+        if (!step_.start(r)) { return false; }
+      } catch (std::exception const& e) { broken.emplace_back(&r, e.what()); }
+      r.clock.admitted(now, r.contexts[0].cached, Model::page_size);
+      return true;
+    });
+    for (auto const& [r, why] : broken) { end(*r, finish_reason::failed, why); }
   }
 
   void read(run& r) {
@@ -229,8 +238,6 @@ class generator {
                                    ? &generator_metrics::cancelled_jobs
                                    : &generator_metrics::finished_jobs);
   }
-
-  using clock = detail::job_clock::clock;
 
   [[no_unique_address]] no_drafter none_;
   Model& model_;

@@ -60,8 +60,9 @@ class model_step {
   }
 
   [[nodiscard]] std::vector<Run*> const& runs() const { return batch_.runs(); }
+  /// What was put behind the tokens of `run`.
   [[nodiscard]] std::span<token_id const> draft_of(Run const& run) const {
-    return drafter_.tokens(run.contexts[0].sequence);
+    return drafter_.tokens(run.contexts[0].sequence).first(run.drafted());
   }
   /// When the model's last forward ended, and how long it took.
   [[nodiscard]] auto ended() const { return ended_; }

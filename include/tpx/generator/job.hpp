@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -80,8 +81,17 @@ struct generated {
   std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first
   finish_reason reason = finish_reason::none;
   std::string error;    // what went wrong, if the reason is failed
-  job_metrics metrics;  // as of the last token
+  job_metrics metrics;  // when it has ended
 };
+
+/// The mean of the tokens' log-probabilities, in the model's own distribution: by what the best of
+/// several sequences is told. Needs job_options::logprobs; -infinity without tokens.
+[[nodiscard]] inline double mean_logprob(generated const& g) {
+  double sum = 0;
+  for (auto const& s : g.scores) { sum += static_cast<double>(s.raw_logprob); }
+  return g.scores.empty() ? -std::numeric_limits<double>::infinity()
+                          : sum / static_cast<double>(g.scores.size());
+}
 
 /// What is new of a sequence, as a callback gets it; valid during the call.
 struct fresh_output {

@@ -68,10 +68,12 @@ class job_channel {
       to.tokens.insert(to.tokens.end(), news.tokens.begin(), news.tokens.end());
       to.scores.insert(to.scores.end(), news.scores.begin(), news.scores.end());
       to.top.insert(to.top.end(), news.top.begin(), news.top.end());
-      to.reason = news.reason;
-      to.error = news.error;
-      to.metrics = news.metrics;
-      if (news.reason != finish_reason::none) { --open_; }
+      if (news.reason != finish_reason::none) {
+        to.reason = news.reason;
+        to.error = news.error;
+        to.metrics = news.metrics;
+        --open_;
+      }
     }
     news_.notify_all();
     if (listener_) { listener_->hear(news); }
