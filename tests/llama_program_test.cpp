@@ -163,7 +163,7 @@ TEST_CASE("serve_batch gives each text what it gets alone, and the llama program
   }();
   for (std::string const options : {"", " --temperature 0.9 --top-k 50 --top-p 0.95 --seed 7"}) {
     std::string const common = " --tokens 24" + options;
-    for (std::string const batch :
+    for (std::string const& batch :
          {"serve_batch " + folder, "serve_batch - --ranks 1 --pages 8 < " + folder,
           "serve_batch - --ranks 4 --pages 3 < " + folder}) {
       auto const out = shell(batch + common);
