@@ -66,8 +66,9 @@ inline row softmax(row const& x) {
 inline std::vector<std::size_t> sorted(row const& key) {
   std::vector<std::size_t> order(key.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return key[a] > key[b]; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return key[a] > key[b] || (key[a] == key[b] && a < b);
+  });
   return order;
 }
 

@@ -45,7 +45,9 @@ class stress {
       auto const depth = swing % 3 == 2 ? 0 : pick(0, 25);
       while (jobs_.size() < depth) { enqueue(); }
       while (jobs_.size() > depth && wrong.empty()) {
-        if (!gen_.step()) { wrong = "jobs wait and nothing runs"; }
+        gen_.step();
+        stuck_ = gen_.running() == 0 && gen_.waiting() > 0 ? stuck_ + 1 : 0;
+        if (stuck_ > 2) { wrong = "jobs wait and nothing runs"; }
         if (++steps_ % 50 == 0) { gen_.pages().validate(); }
         if (wrong.empty()) { wrong = collect(); }
       }
@@ -117,6 +119,7 @@ class stress {
     model_, sampler_, names_, drafter_, {.max_batch = 12, .token_budget = 512, .defragment = 2}};
   std::vector<pending> jobs_;
   std::size_t steps_ = 0;
+  std::size_t stuck_ = 0;  // steps in a row that found nothing to run
   std::size_t checked_ = 0;
 };
 

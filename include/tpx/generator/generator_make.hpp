@@ -77,6 +77,7 @@ template <class Run, class Options>
     if (!job->negative_prompt.empty()) {
       run->contexts.push_back(context_of(job->negative_prompt, left + count(job->max_draft)));
     }
+    run->clock.metrics.prompt_tokens = run->prompt;
     return run;
   };
   std::vector<std::unique_ptr<Run>> followers;

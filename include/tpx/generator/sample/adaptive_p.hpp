@@ -34,7 +34,7 @@ struct AdaptiveP {
     c.remember();
     c.transform([best = c.best(), log_total, aim](detail::lanes& x, token_id) {
       x = (x - best) - log_total;
-      detail::exp(x);
+      detail::exp_or_zero(x);
       detail::lanes off = (x - aim) * (1 / 0.3f);
       detail::absolute(off);
       x = 5.0f - 10.0f * off * off / (1.0f + off);

@@ -137,10 +137,19 @@ struct fixed_lanes {
 
 inline constexpr double fixed_one = 0x1p40;
 
+/// x becomes e^x, or 0 far below 0: -infinity too, for which `exp` alone has no exponent.
+inline void exp_or_zero(lanes& x) {
+  lanes least;
+  fill(least, -88.0f);
+  raise(least, x);
+  x = least;
+  exp(x);
+}
+
 /// Logits become e^(logit - best), unnormalised probabilities.
 inline void to_mass(lanes& logits, float best) {
   logits -= best;
-  exp(logits);
+  exp_or_zero(logits);
 }
 
 /// x[0] becomes the mass of the logits x[0], and x[1] that times how far they are under the best.

@@ -36,7 +36,7 @@ struct Gumbel {
         detail::lanes most;
         row.load_blocks(c, most);
         detail::lanes limit = most - (best + leading);
-        detail::exp(limit);  // a block wins only with noise under e^(most - best - leading)
+        detail::exp_or_zero(limit);  // a block wins only with noise under e^(most - best - leading)
         detail::int_lanes may;
         noise.may_win(block, limit, may);
         may &= most > detail::no_logit;

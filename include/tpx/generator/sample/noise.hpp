@@ -71,7 +71,7 @@ class race_noise {
     int_lanes const high = __builtin_convertvector(id >> 8, int_lanes);
     lanes const u = __builtin_convertvector(high, lanes);
     lanes bound = limit * (-1.00001f * static_cast<float>(chunk_rows));
-    exp(bound);
+    exp_or_zero(bound);
     may = (u + 9.0f) * 0x1p-24f >= bound;
   }
 
