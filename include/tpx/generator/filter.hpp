@@ -88,8 +88,7 @@ requires(sizeof...(Filters) > 0) class every_filter {
 class any_filter {
  public:
   any_filter() = default;
-  any_filter(any_filter const& other)
-      : held_{other.held_ ? other.held_->copy() : nullptr} {}
+  any_filter(any_filter const& other) : held_{other.held_ ? other.held_->copy() : nullptr} {}
   any_filter(any_filter&&) noexcept = default;
   any_filter& operator=(any_filter other) noexcept {
     held_.swap(other.held_);
@@ -131,7 +130,8 @@ class any_filter {
       if constexpr (std::copy_constructible<F>) {
         return std::make_unique<model>(held);
       } else {
-        throw error{errc::unsupported, "this filter cannot be copied",
+        throw error{errc::unsupported,
+                    "this filter cannot be copied",
                     {.remedy = "a job of several sequences needs one that can"}};
       }
     }
