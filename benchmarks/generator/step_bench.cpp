@@ -16,7 +16,7 @@ using chain = tpx::sampler<tpx::sample::Argmax>;
 
 template <class Drafter>
 void steps(benchmark::State& state, Drafter& drafter, int drafts) {
-  constexpr std::size_t vocab = 32;
+  constexpr std::size_t vocab = 256;
   auto const jobs = static_cast<std::size_t>(state.range(0));
   fake::null_model model{10 * jobs, vocab, 16 * jobs};
   fake::letters const names{vocab};
