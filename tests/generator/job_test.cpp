@@ -14,7 +14,7 @@ constexpr std::chrono::milliseconds no_time{0};
 struct source {
   std::shared_ptr<std::atomic<std::size_t>> cancels = std::make_shared<std::atomic<std::size_t>>(0);
   std::shared_ptr<detail::job_channel> channel =
-    std::make_shared<detail::job_channel>(7, 2, 10, nullptr, cancels);
+    std::make_shared<detail::job_channel>(7, 2, 10, 0, 0, nullptr, cancels);
   job_metrics metrics = {};
 
   void say(std::size_t sequence, std::string_view text, std::vector<token_id> const& tokens,

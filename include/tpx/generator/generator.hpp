@@ -150,7 +150,8 @@ class generator {
                                how_.max_batch, !std::same_as<Drafter, no_drafter>});
     auto const channel = std::make_shared<detail::job_channel>(
       ++last_id_, static_cast<std::size_t>(wanted.sequences),
-      static_cast<std::size_t>(wanted.max_new_tokens), std::move(hears), cancels_);
+      static_cast<std::size_t>(wanted.max_new_tokens), wanted.logprobs ? 1 : 0,
+      static_cast<std::size_t>(wanted.top_logprobs), std::move(hears), cancels_);
     auto const healing = wanted.heal_tokens ? heal(wanted) : 0;
     news_.post(detail::make_run<run>(std::move(wanted), healing, channel));
     return job{channel};

@@ -58,7 +58,6 @@ template <class Run, class Options>
     auto const left = count(job->max_new_tokens);
     auto run = std::make_unique<Run>(
       Run{{.place = {.priority = job->priority},
-           .contexts = {context_of(job->prompt, left + count(job->max_draft))},
            .left = left,
            .most_room = count(job->max_rq_tokens),
            .salt = job->salt},
@@ -74,8 +73,9 @@ template <class Run, class Options>
                                  {},
                                  score_list{job->logprobs, count(job->top_logprobs), left}},
           draft_window{static_cast<std::uint32_t>(job->max_draft)}});
-    if (!job->negative_prompt.empty()) {
-      run->contexts.push_back(context_of(job->negative_prompt, left + count(job->max_draft)));
+    for (auto const* prompt : {&job->prompt, &job->negative_prompt}) {
+      if (prompt->empty()) { continue; }
+      run->contexts.push_back(context_of(*prompt, left + count(job->max_draft)));
     }
     run->clock.metrics.prompt_tokens = run->prompt;
     return run;

@@ -35,9 +35,11 @@ struct listener_of final : listener {
 /// written grows, and nobody waits for a reader.
 class job_channel {
  public:
-  /// `new_tokens` of each sequence are reserved. `cancels` is counted up with every cancel().
-  job_channel(job_id id, std::size_t sequences, std::size_t new_tokens,
-              std::unique_ptr<listener> listens, std::shared_ptr<std::atomic<std::size_t>> cancels)
+  /// Of each sequence `new_tokens` are reserved, with so many scores and likeliest tokens each.
+  /// `cancels` is counted up with every cancel().
+  job_channel(job_id id, std::size_t sequences, std::size_t new_tokens, std::size_t scores,
+              std::size_t tops, std::unique_ptr<listener> listens,
+              std::shared_ptr<std::atomic<std::size_t>> cancels)
       : id_{id},
         all_(sequences),
         read_(sequences),
@@ -48,6 +50,8 @@ class job_channel {
       all_[s].sequence = s;
       all_[s].text.reserve(8 * new_tokens);
       all_[s].tokens.reserve(new_tokens);
+      all_[s].scores.reserve(new_tokens * scores);
+      all_[s].top.reserve(new_tokens * tops);
     }
   }
 

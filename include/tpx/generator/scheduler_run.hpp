@@ -28,8 +28,8 @@ struct context {
 
 /// What scheduling knows of one sequence of a job.
 struct scheduled_run {
-  rank_in_queue place;
-  std::vector<context> contexts;
+  rank_in_queue place = {};
+  std::vector<context> contexts = {};
   std::size_t left = 0;       // new tokens until max_new_tokens
   std::size_t room = 0;       // new tokens that pages are claimed for yet
   std::size_t most_room = 0;  // that are claimed at a time
