@@ -25,7 +25,7 @@ endfunction()
 if(TPX_CLANG)
   file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/fuzz")
   get_target_property(sources llama_parts SOURCES)
-  list(FILTER sources EXCLUDE REGEX "/(checkpoint|child|engine|generate|model|rank_weights)\\.cpp$") # no parsers
+  list(FILTER sources EXCLUDE REGEX "/(checkpoint|child|engine|generate|model|opened|rank_weights|serving)\\.cpp$") # no parsers
   set(objects)
   foreach(source IN LISTS sources ITEMS "${CMAKE_CURRENT_SOURCE_DIR}/fuzz/libfuzzer_seeds.cpp")
     tpx_fuzz_object("${source}")

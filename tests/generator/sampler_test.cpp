@@ -485,7 +485,8 @@ TEST_CASE("sampling allocates nothing") {
                           .raw_top = raw},
                          chosen, memory);
     }
+    auto const after = allocations;
     INFO(name);
-    REQUIRE(allocations == before);
+    REQUIRE(after == before);
   }
 }

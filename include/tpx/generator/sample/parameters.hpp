@@ -24,8 +24,9 @@ class sample_parameters {
                 "a stage stands once in a chain");
 
  public:
-  template <sampler_stage... Given>
-  sample_parameters(Given const&... given) {
+  template <class... Given>
+  requires(!std::is_same_v<Given, sample_parameters> && ...)
+    sample_parameters(Given const&... given) {
     (set(given), ...);
   }
 
