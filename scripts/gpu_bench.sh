@@ -69,7 +69,9 @@ for collective in broadcast gather allgather reduce_scatter; do
   run "${collective}_$gpus" 25 "$bin/${collective}_bench" -g "$gpus" -f 4 -e 128M $peers
 done
 run "allreduce_odd_$gpus" 15 "$bin/allreduce_bench" -g "$gpus" -b 8194 -e 64M -f 8 --offset 1
-run "allreduce_epilogue_$gpus" 15 "$bin/allreduce_bench" -g "$gpus" -b 16K -e 1M --epilogue add
+for epilogue in add rmsnorm rmsnorm-fp8; do
+  run "allreduce_epilogue_${epilogue}_$gpus" 15 "$bin/allreduce_bench" -g "$gpus" -b 16K -e 1M --epilogue "$epilogue"
+done
 if python3 -c 'import torch.distributed._symmetric_memory' 2>/dev/null; then
   run "torch_$gpus" 45 python3 benchmarks/peers/torch_symm.py -g "$gpus"
 fi
@@ -95,7 +97,7 @@ awk -F, '
   {
     what = $1 ($8 == 0 ? "" : "+" $8)
     key = what "," $2 "," $5 "," $10
-    if ($11 == "tpx + residual") { plain[$1 ",residual," $5 "," $10] = before; key = $1 ",residual," $5 "," $10; $11 = "tpx" }
+    if ($11 ~ /^tpx \+ /) { key = $1 "," substr($11, 7) "," $5 "," $10; plain[key] = before; $11 = "tpx" }
     else if (FILENAME ~ /epilogue/) { before = $12; next }
     if ($17 == "NO") wrong[key] = wrong[key] " " $11
     if ($11 == "tpx") { tpx[key] = $12; keys[key] }
@@ -105,7 +107,7 @@ awk -F, '
   END {
     for (key in keys) {
       split(key, k, ",")
-      if (k[1] == "allreduce" && k[2] != "residual" && !(k[4] in shown)) continue
+      if (k[1] == "allreduce" && !(key in plain) && !(k[4] in shown)) continue
       promised = k[1] == "allreduce" && k[2] == "peer" ? bar[k[3], k[4]] : k[1] == "barrier" && k[3] == 8 ? 2.3 : ""
       ratio = key in best ? tpx[key] / best[key] : key in plain ? tpx[key] / plain[key] : ""
       if (key in plain) limit = 1.15
