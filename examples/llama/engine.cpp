@@ -31,6 +31,7 @@ class engine_of final : public engine {
   }
   std::size_t vocab_size() const override { return model_.vocab_size(); }
   std::size_t pages() const override { return model_.pages(); }
+  std::size_t max_tokens() const override { return model_.max_tokens(); }
   std::size_t host_pages() const override { return model_.host_pages(); }
   counts collectives() const override { return {comm_.stats().calls, comm_.stats().ns}; }
 

@@ -23,6 +23,7 @@ class engine {
   virtual void fetch(std::uint32_t host, tpx::page_id page, std::size_t tokens) = 0;
   [[nodiscard]] virtual std::size_t vocab_size() const = 0;
   [[nodiscard]] virtual std::size_t pages() const = 0;
+  [[nodiscard]] virtual std::size_t max_tokens() const = 0;
   [[nodiscard]] virtual std::size_t host_pages() const = 0;
 
   /// What the communicator has done so far.

@@ -84,6 +84,7 @@ class leader {
 
   [[nodiscard]] std::size_t vocab_size() const { return model_.vocab_size(); }
   [[nodiscard]] std::size_t pages() const { return model_.pages(); }
+  [[nodiscard]] std::size_t max_tokens() const { return model_.max_tokens(); }
   [[nodiscard]] std::size_t host_pages() const { return model_.host_pages(); }
 
   std::span<float> forward(std::span<tpx::step_part const> parts) {

@@ -60,6 +60,10 @@ TEST_CASE("a job that could never run is refused when it is enqueued, with the r
   REQUIRE(says(refusal([](options& o) { o.min_new_tokens = -1; }), "min_new_tokens is -1"));
   REQUIRE(says(refusal([](options& o) { o.max_rq_tokens = 0; }), "max_rq_tokens is 0"));
   REQUIRE(says(refusal([](options& o) { o.sequences = 0; }), "sequences is 0"));
+  REQUIRE(
+    says(refusal([](options& o) { o.sequences = 2000; }), "sequences is 2000, not 1 to 1024"));
+  REQUIRE(says(refusal([](options& o) { o.top_logprobs = 41; }), "top_logprobs is 41"));
+  REQUIRE(says(refusal([](options& o) { o.max_draft = 2'000'000; }), "max_draft is 2000000"));
   REQUIRE(says(refusal([](options& o) { o.max_draft = 3; }), "no drafter"));
   REQUIRE(says(refusal([](options& o) { o.stop_strings = {""}; }), "empty"));
   REQUIRE(says(refusal([](options& o) { o.banned_strings = {"\xff"}; }), "not UTF-8"));
@@ -212,7 +216,9 @@ TEST_CASE("a callback gets all of a job as it comes; what it throws ends its job
   auto const thrown = b.gen.enqueue(job, [](tpx::fresh_output const& news) {
     if (news.tokens.size() != 12) { throw std::runtime_error{"the user went away"}; }
   });
+  auto const odd = b.gen.enqueue(job, [](tpx::fresh_output const&) { throw 7; });
   b.gen.drain();
+  REQUIRE(odd.wait(no_time)[0].reason == finish_reason::failed);
   REQUIRE(tokens == expected(job, vocab));
   REQUIRE(text == heard.wait(no_time)[0].text);
   REQUIRE(ends == 1);

@@ -117,6 +117,13 @@ TEST_CASE("the sequences of a job have seeds of their own and read their prompt 
   REQUIRE(found.computed < 2 * 100 + 8 * 10);
 }
 
+TEST_CASE("guidance leaves alone what the negative prompt makes impossible") {
+  constexpr float none = -std::numeric_limits<float>::infinity();
+  std::vector<float> logits{1, none, none, 2, 5};
+  tpx::detail::guide(logits, std::vector<float>{none, none, 3, 2, 4}, 2);
+  REQUIRE(logits == std::vector<float>{1, none, none, 2, 6});
+}
+
 TEST_CASE("guidance mixes the logits of two prompts") {
   auto jobs = some_jobs(16, vocab, 100);
   for (std::size_t i = 0; i < jobs.size(); ++i) {

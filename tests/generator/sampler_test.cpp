@@ -445,6 +445,22 @@ TEST_CASE("a chain is chosen at run time among those that were compiled") {
   REQUIRE(contains(said, "there are: Argmax; TopK Gumbel; MinP Mirostat2 Gumbel"));
 }
 
+TEST_CASE("a token that counts for nothing any more takes no place among the penalties") {
+  sampler<Penalties, Argmax> pick{{.columns = 16}};
+  std::vector<float> const logits(16, 1.0f);
+  std::vector<token_id> history{0};  // as far back as the decay goes
+  for (token_id t = 0; t < 16; ++t) { history.push_back(t); }
+  history.back() = 3;  // all but the last occur, one of them twice
+  auto const chosen = pick.sample({.logits = logits, .history = history},
+                                  {Penalties{.presence = 1, .range = 10, .decay = 7}});
+  REQUIRE(chosen.token == 15);
+  history.back() = 15;  // all of them
+  REQUIRE(pick
+            .sample({.logits = logits, .history = history},
+                    {Penalties{.presence = 1, .range = 10, .decay = 7}})
+            .token == 0);
+}
+
 TEST_CASE("sampling allocates nothing") {
   using chain = sampler<LogitBias, Penalties, Dry, TopNSigma, TopK, Typical, TopP, MinP, TopA, Xtc,
                         DynamicTemperature, Temperature, Mirostat2, AdaptiveP, Gumbel>;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/generator/caught.hpp>
 #include <tpx/generator/generator_check.hpp>
 #include <tpx/generator/generator_make.hpp>
 #include <tpx/generator/generator_options.hpp>
@@ -22,7 +23,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -87,14 +88,16 @@ class generator {
   /// those jobs fail.
   bool step() {
     auto const begun = clock::now();
+    auto const cancels = cancels_->load(std::memory_order_acquire);  // before the jobs they are of
     take_news();
-    end_cancelled();
-    admit(begun);
+    end_cancelled(cancels);
+    admit(clock::now());
     if (scheduler_.running().empty()) { return !scheduler_.waiting().empty(); }
     try {
       logits_ = step_.forward(scheduler_.running());
-    } catch (std::exception const& e) {
-      for (run* const r : step_.runs()) { end(*r, finish_reason::failed, e.what()); }
+    } catch (...) {
+      auto const why = detail::caught();
+      for (run* const r : step_.runs()) { end(*r, finish_reason::failed, why); }
       return true;
     }
     auto const sequences = step_.runs().size();
@@ -145,9 +148,15 @@ class generator {
     return 0;
   }
 
+  static std::size_t max_tokens(Model const& model) {
+    if constexpr (requires { model.max_tokens(); }) { return model.max_tokens(); }
+    return std::numeric_limits<std::size_t>::max();
+  }
+
   job enqueue(options wanted, std::unique_ptr<detail::listener> hears) {
-    detail::check_job(wanted, {model_.vocab_size(), model_.pages(), Model::page_size,
-                               how_.max_batch, !std::same_as<Drafter, no_drafter>});
+    detail::check_job(wanted,
+                      {model_.vocab_size(), model_.pages(), Model::page_size, how_.max_batch,
+                       max_tokens(model_), !std::same_as<Drafter, no_drafter>});
     auto const channel = std::make_shared<detail::job_channel>(
       ++last_id_, static_cast<std::size_t>(wanted.sequences),
       static_cast<std::size_t>(wanted.max_new_tokens), wanted.logprobs ? 1 : 0,
@@ -173,9 +182,8 @@ class generator {
     });
   }
 
-  void end_cancelled() {
-    auto const seen = cancels_->load(std::memory_order_acquire);
-    if (std::exchange(cancels_seen_, seen) == seen) { return; }
+  void end_cancelled(std::size_t cancels) {
+    if (std::exchange(cancels_seen_, cancels) == cancels) { return; }
     while (run* const r = scheduler_.find([](run const& c) { return c.channel->cancelled(); })) {
       end(*r, finish_reason::cancelled);
     }
@@ -186,7 +194,7 @@ class generator {
     scheduler_.admit([&](run& r) {
       try {
         if (!step_.start(r)) { return false; }
-      } catch (std::exception const& e) { broken.emplace_back(&r, e.what()); }
+      } catch (...) { broken.emplace_back(&r, detail::caught()); }
       r.clock.admitted(now, r.contexts[0].cached, Model::page_size);
       return true;
     });
@@ -196,9 +204,9 @@ class generator {
   void read(run& r) {
     try {
       take(r);
-    } catch (std::exception const& e) {
+    } catch (...) {
       auto const whose = "job " + std::to_string(r.channel->id()) + ": ";
-      return end(r, finish_reason::failed, whose + e.what());
+      return end(r, finish_reason::failed, whose + detail::caught());
     }
     if (r.reason != finish_reason::none) {
       count(*scheduler_.release(r));
@@ -228,7 +236,7 @@ class generator {
   void finish(run& r, finish_reason reason, std::string_view error) {
     try {
       reader_.finish(r, reason, error);
-    } catch (std::exception const&) {  // a callback's, which has been told all the same
+    } catch (...) {  // a callback's, which has been told all the same
     }
     count(r);
   }

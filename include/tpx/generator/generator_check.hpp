@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -19,7 +20,8 @@ struct job_limits {
   std::size_t pages;
   std::size_t page_size;
   std::size_t max_batch;
-  bool drafts;  // there is a drafter
+  std::size_t max_tokens;  // of one sequence, as the model says
+  bool drafts;             // there is a drafter
 };
 
 inline void check_tokens(std::span<token_id const> tokens, std::size_t vocab_size,
@@ -37,10 +39,11 @@ inline void check_tokens(std::span<token_id const> tokens, std::size_t vocab_siz
     "was it encoded by another model's tokenizer?");
 }
 
-inline void check_count(char const* what, int value, int least) {
-  expects(value >= least, [&] {
-    return std::string{what} + " is " + std::to_string(value) + "; at least " +
-           std::to_string(least) + " is needed";
+inline void check_count(char const* what, int value, int least,
+                        std::size_t most = std::numeric_limits<int>::max()) {
+  expects(value >= least && static_cast<std::size_t>(std::max(value, 0)) <= most, [&] {
+    return std::string{what} + " is " + std::to_string(value) + ", not " + std::to_string(least) +
+           " to " + std::to_string(most);
   });
 }
 
@@ -54,9 +57,9 @@ void check_job(Options const& job, job_limits const& limits) {
   check_count("max_new_tokens", job.max_new_tokens, 1);
   check_count("min_new_tokens", job.min_new_tokens, 0);
   check_count("max_rq_tokens", job.max_rq_tokens, 1);
-  check_count("max_draft", job.max_draft, 0);
-  check_count("sequences", job.sequences, 1);
-  check_count("top_logprobs", job.top_logprobs, 0);
+  check_count("max_draft", job.max_draft, 0, 1024);
+  check_count("sequences", job.sequences, 1, 1024);
+  check_count("top_logprobs", job.top_logprobs, 0, std::min<std::size_t>(limits.vocab_size, 1024));
   expects(job.max_draft == 0 || limits.drafts, "max_draft, but the generator has no drafter",
           "give it one, as an ngram_drafter");
   expects(job.min_new_tokens <= job.max_new_tokens, [&] {
@@ -79,6 +82,14 @@ void check_job(Options const& job, job_limits const& limits) {
   // The last token is chosen, but not put into the cache.
   auto const pages = [&](std::size_t prompt) {
     auto const tokens = prompt + static_cast<std::size_t>(job.max_new_tokens) - 1;
+    expects(
+      tokens <= limits.max_tokens,
+      [&] {
+        return std::to_string(prompt) + " tokens of prompt and max_new_tokens of " +
+               std::to_string(job.max_new_tokens) + " are more than the model's " +
+               std::to_string(limits.max_tokens);
+      },
+      "shorten the prompt or lower max_new_tokens");
     return prompt == 0 ? 0 : (tokens + limits.page_size - 1) / limits.page_size;
   };
   auto const needed = pages(job.prompt.size()) + pages(job.negative_prompt.size());

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <span>
 #include <vector>
 
@@ -49,7 +48,7 @@ class draft_round {
     if (requests_.empty()) { return; }
     try {
       drafter_.propose(requests_);
-    } catch (std::exception const&) { return; }
+    } catch (...) { return; }
     std::size_t next = 0;
     for (auto const& run : running) {
       if (run->options->max_draft > 0 && requests_[next++].most > 0) {

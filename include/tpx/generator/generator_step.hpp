@@ -34,7 +34,7 @@ class model_step {
     for (auto& c : run.contexts) { enough = states_.open(c, prompt_of(run, c)) && enough; }
     for (auto const& key : pages_.evicted()) { states_.evicted(key); }
     pages_.evicted_done();
-    drafter_.open(run.contexts[0].sequence, run.contexts[0].cached);
+    if (run.options->max_draft > 0) { drafter_.open(run.contexts[0].sequence, run.contexts[0].cached); }
     return enough;
   }
 
@@ -43,7 +43,9 @@ class model_step {
   std::span<float> forward(Running const& running) {
     batch_.begin(running);
     if (how_.defragment > 0) { pages_.defragment(how_.defragment); }
-    drafter_.copy(pages_.copies());
+    try {
+      drafter_.copy(pages_.copies());
+    } catch (...) {}  // its drafts may be worse from now on, and no token is
     pages_.carry_out(model_);
     auto const left = batch_.share(running, how_.token_budget);
     drafts_.draft(running, batch_, pages_, left);
@@ -79,7 +81,7 @@ class model_step {
         pages_.append(c.sequence, std::span{c.tokens}.subspan(c.cached, kept - c.cached));
       } else if (kept < c.cached) {
         enough = pages_.rewind(c.sequence, kept) && enough;
-        drafter_.rewind(c.sequence, kept);
+        if (run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       }
       c.cached = kept;
       enough = states_.after(c, seen, prompt_of(run, c)) && enough;

@@ -40,7 +40,8 @@ enum class finish_reason : std::uint8_t {
   return names[static_cast<std::size_t>(reason)];
 }
 
-/// What a user asks for. `Sampling`: the sampler's parameters.
+/// What a user asks for. `Sampling`: the sampler's parameters; what their spans show (biases,
+/// breakers of Dry, ...) must outlive the job.
 template <class Sampling>
 struct job_options {
   std::vector<token_id> prompt = {};  // at least one token

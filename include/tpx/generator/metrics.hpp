@@ -112,7 +112,8 @@ constexpr void describe(job_metrics const& m, Use&& use) {
   use(metric{"new_tokens", "Tokens generated.", true}, m.new_tokens);
   use(metric{"accepted_drafts", "Drafted tokens accepted.", true}, m.accepted_drafts);
   use(metric{"rejected_drafts", "Drafted tokens rejected.", true}, m.rejected_drafts);
-  use(metric{"preemptions", "Times that its pages were given to others.", true}, m.preemptions);
+  use(metric{"preemptions", "Times that it gave its pages back before its end.", true},
+      m.preemptions);
 }
 
 template <class Use>
@@ -120,7 +121,8 @@ constexpr void describe(generator_metrics const& m, Use&& use) {
   use(metric{"finished_jobs", "Jobs that came to their end.", true}, m.finished_jobs);
   use(metric{"failed_jobs", "Jobs that ended with an error.", true}, m.failed_jobs);
   use(metric{"cancelled_jobs", "Jobs that were cancelled.", true}, m.cancelled_jobs);
-  use(metric{"preemptions", "Times that a job's pages were given to others.", true}, m.preemptions);
+  use(metric{"preemptions", "Times that jobs gave their pages back before their end.", true},
+      m.preemptions);
   use(metric{"prompt_tokens", "Tokens of prompts.", true}, m.prompt_tokens);
   use(metric{"cached_tokens", "Tokens of prompts found in the cache.", true}, m.cached_tokens);
   use(metric{"new_tokens", "Tokens generated.", true}, m.new_tokens);

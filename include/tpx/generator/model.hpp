@@ -40,7 +40,9 @@ struct page_copy {
 ///   m.forward(parts)   runs one step; the logits of the wanted rows, part after part, as
 ///                      (sum of rows, vocab_size()), which stay the model's and may be written to
 ///                      until the next call
-///   m.copy(copies)     page copies, before the next forward reads or writes those pages
+///   m.copy(copies)     page copies, before the next forward reads or writes those pages: all of
+///                      them or, if it throws, none
+///   m.max_tokens()     of one sequence, where that is bounded by more than the pages; optional
 ///
 /// A token's logits must not depend on what else is in the step. What a member throws ends the jobs
 /// of that step and no other.

@@ -15,10 +15,11 @@ namespace tpx {
 template <recurrent_model Model>
 class state_savepoint {
  public:
-  explicit state_savepoint(Model& model) : model_{model}, bytes_(model.state_bytes()) {}
+  explicit state_savepoint(Model& model) : model_{model} {}
 
-  /// Keeps the state of `slot`, which has seen `length` tokens.
+  /// Keeps the state of `slot`, which has seen `length` tokens. The first time allocates.
   void save(std::uint32_t slot, std::size_t length) {
+    bytes_.resize(model_.state_bytes());
     model_.save_state(slot, bytes_);
     length_ = length;
   }

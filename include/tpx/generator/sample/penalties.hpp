@@ -37,7 +37,7 @@ struct Penalties {
     auto tallies = c.tallies();
     for (std::size_t back = std::min(history.size(), seen); back > 0; --back) {
       float const f = fade(back);
-      tallies.add(history[history.size() - back], f);
+      if (f > 0) { tallies.add(history[history.size() - back], f); }
     }
     tallies.drain([&](token_id token, float most, float sum) {
       c.edit(token, [&](float logit) {
