@@ -204,7 +204,7 @@ struct summing_model {
   }
   void load_state(std::uint32_t slot, std::span<std::byte const> from) {
     sums[slot] = 0;
-    std::memcpy(&sums[slot], from.data(), from.size());
+    if (!from.empty()) { std::memcpy(&sums[slot], from.data(), from.size()); }
   }
 };
 

@@ -194,7 +194,7 @@ TEST_CASE("a text that the masks led to matches", "[regex]") {
   auto const vocabulary = some(from, {"a", "b", "c"}, {}, 100);
   auto const trie = std::make_shared<tpx::token_trie const>(vocabulary);
   std::size_t ended = 0;
-  for (int i = 0; i < (sanitized ? 20 : 200); ++i) {
+  for (int i = 0; i < (sanitized ? 60 : 200); ++i) {
     auto const expression = random_expression(from, 3);
     std::regex const oracle{expression};
     tpx::regex_filter filter{trie, expression, {.end_tokens = {0}}};
