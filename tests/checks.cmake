@@ -21,7 +21,12 @@ function(tpx_consumer name)
 endfunction()
 
 if("checks" IN_LIST TPX_TEST_PARTS)
-  tpx_add_header_tests(header_tests CXX 300 ${headers})
+  # The generator's umbrella is the sum of what it includes, and has no bound of its own.
+  set(umbrella ${headers})
+  list(FILTER umbrella INCLUDE REGEX "/tpx/generator\\.hpp$")
+  set(alone ${headers})
+  list(REMOVE_ITEM alone ${umbrella})
+  tpx_add_header_tests(header_tests CXX 300 ${alone} TOGETHER ${umbrella})
 
   # The include folders are those of a target that links tpx::tpx, CCCL's with them.
   add_library(tpx_probe OBJECT EXCLUDE_FROM_ALL compile_fail/control.cpp)

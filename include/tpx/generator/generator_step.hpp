@@ -34,7 +34,9 @@ class model_step {
     for (auto& c : run.contexts) { enough = states_.open(c, prompt_of(run, c)) && enough; }
     for (auto const& key : pages_.evicted()) { states_.evicted(key); }
     pages_.evicted_done();
-    if (run.options->max_draft > 0) { drafter_.open(run.contexts[0].sequence, run.contexts[0].cached); }
+    if (run.options->max_draft > 0) {
+      drafter_.open(run.contexts[0].sequence, run.contexts[0].cached);
+    }
     return enough;
   }
 
