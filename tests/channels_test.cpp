@@ -735,7 +735,7 @@ TEST_CASE("each lie of a tensor descriptor is named", "[hostile]") {
     lie{"number 2", [](wire_tensor& d) { d.number = 2; }},
     lie{"9 dimensions", [](wire_tensor& d) { d.dims = 9; }},
     lie{"-2 dimensions", [](wire_tensor& d) { d.dims = -2; }},
-    lie{"element type 12", [](wire_tensor& d) { d.type = 12; }},
+    lie{"element type 13", [](wire_tensor& d) { d.type = 13; }},
     lie{"element type 4294967295", [](wire_tensor& d) { d.type = ~0u; }},
     lie{"1001 bytes", [](wire_tensor& d) { d.bytes = 1001; }},
     lie{"which its shape has not",
