@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # scripts/fault_table.sh [RANKS]: what the other ranks notice when rank 1 fails, with tpx and with
-# NCCL: the Markdown table of docs/reliability.md. Needs a GPU a rank (2). It installs nothing.
+# NCCL, as a Markdown table. Needs a GPU a rank (2). It installs nothing.
 #
 # Programs come from BIN (build/gpu_bench/bin, as scripts/gpu_bench.sh builds them); the ranks' lines
 # go to OUT (build/bench). DEADLINE: tpx's, in ms (2000).

@@ -59,9 +59,8 @@ bool says(outcome const& o, std::string_view words) {
 class temporary_folder {
  public:
   temporary_folder() {
-    std::string pattern = "/tmp/tpx-files-XXXXXX";
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
+    path_ = "/tmp/tpx-files-" + std::string(6, 'X');  // which mkdtemp() replaces
+    REQUIRE(::mkdtemp(path_.data()) != nullptr);
   }
   temporary_folder(temporary_folder const&) = delete;
   temporary_folder& operator=(temporary_folder const&) = delete;
