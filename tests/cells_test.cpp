@@ -6,6 +6,7 @@
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
 #include <tpx/protocol/pushed_rows.hpp>
+#include <tpx/protocol/streamed.hpp>
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -159,8 +160,8 @@ class step {
       columns_ = of(5 * per_packet<T>, 12) + 1;
       size_ = of(5, 13) * columns_;
     }
-    bool const streams = what_ < move::to_all && of(2, 2) == 0;
-    std::size_t const rounds = streams ? of(14, 3) : of(window_layout::areas, 4) + 1;
+    bool const streams = what_ != move::barrier && of(2, 2) == 0;
+    std::size_t const rounds = streams ? of(40, 3) : of(window_layout::areas, 4) + 1;
     auto const shares = what_ == move::two_shot ? static_cast<std::size_t>(n) : 1;
     auto const packets = rounds * shares - (rounds == 0 ? 0 : of(shares, 5));
     if (columns_ == 0) { size_ = rounds == 0 ? 0 : packets * per_packet<T> - of(per_packet<T>, 6); }
@@ -245,7 +246,12 @@ class step {
       reducing<T, Sum, row_copies<T>> const row{w, in, out, s.columns_, {}, copies};
       auto const go = [&](auto const& shots) {
         using kind = std::remove_cvref_t<decltype(shots)>;
-        s.streams_ ? streamed<kind>{shots, s.rounds_}(me) : at_once<kind>{shots, s.rounds_}(me);
+        if (s.streams_) {
+          constexpr std::size_t each = streamed<kind>::slices;
+          streamed<kind>{shots, (shots.packets() + each - 1) / each}(me);
+        } else {
+          at_once<kind>{shots, s.rounds_}(me);
+        }
       };
       reducing<T, Sum, maybe_place> const job{w, in, out, s.size_, {}, s.place_};
       auto const root = rank_set{1} << s.root_;
@@ -399,7 +405,8 @@ void make_turn(wires const& w, call_signature call, host_thread const& me) {
     at_once<shots>{{job}, packets_of<T>(x.size())}(me);
   } else {
     pushed_two_shot<T, Sum, no_epilogue, 4> const two{job};
-    streamed<std::remove_const_t<decltype(two)>>{two, two.packets()}(me);
+    using kind = streamed<std::remove_const_t<decltype(two)>>;
+    kind{two, (two.packets() + kind::slices - 1) / kind::slices}(me);
   }
 }
 

@@ -27,9 +27,14 @@ struct tuning {
   /// An all-reduce of up to this many bytes is one-shot; 0: 4 MiB / n^2 over PeerDirect, 256 KiB /
   /// n^2 over HostPinned, all of them for 2 ranks.
   std::size_t one_shot_bytes = 0;
-  /// The most blocks that move data: of a message that the windows hold, and of a longer one.
+  /// Where a rank is given up to this many bytes by each other one, it is given them at once, cell
+  /// by cell, if the windows hold them; longer messages are streamed. 0: 8 MiB over PeerDirect, 1
+  /// MiB over HostPinned.
+  std::size_t at_once_bytes = 0;
+  /// The most blocks that move a message that is given at once.
   unsigned most_blocks = 512;
-  unsigned stream_blocks = 224;
+  /// And one that is streamed; 0: 128 over PeerDirect, 32 over HostPinned.
+  unsigned stream_blocks = 0;
 };
 
 struct communicator_options {

@@ -34,11 +34,11 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
             bool const takes = me == root;
             rank_set const other = ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << root);
             auto const* const own = x.data() + (source.begin[me] - held.begin[me]);
-            push_in_parts(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
-                                                                 source.size(me),
-                                                                 takes ? 0 : rank_set{1} << root,
-                                                                 takes ? other : 0, takes},
-                          go);
+            push(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
+                                                        source.size(me),
+                                                        takes ? 0 : rank_set{1} << root,
+                                                        takes ? other : 0, takes},
+                 go);
           });
           return;
         }

@@ -25,6 +25,8 @@ namespace tpx {
 /// Cost: tpx's own communicator does not block in NCCL, so that it can be aborted at any time; NCCL
 /// then starts a thread for each eager call, some tens of microseconds. Captured calls have no such
 /// cost, nor have eager ones on an adopted communicator that blocks.
+/// After an error a peer's kernel may still write into the arrays of a rank of its process for a
+/// moment: keep them until every rank has had its error.
 template <class Topology>
 class communicator<Nccl, Topology, Cuda> {
   static_assert(topology<Topology>,

@@ -26,6 +26,10 @@ using tpx::detail::cuda_check;
 inline int const shared_allowed = ::setenv("TPX_ALLOW_SHARED_GPU", "1", 0);
 inline int const queues = ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 
+/// A kernel that is loaded when it is first launched waits for the GPU, where another rank's may be
+/// waiting for it.
+inline int const eager = ::setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+
 /// GPUs here, at most 8.
 inline int count() {
   static int const found = [] {
@@ -115,7 +119,7 @@ void settle(Comm& comm, cudaStream_t stream) {
 inline communicator_options fitting(int n, communicator_options o = {}) {
   if (shared(n)) {
     o.tune.most_blocks = std::min(o.tune.most_blocks, 8u);
-    o.tune.stream_blocks = std::min(o.tune.stream_blocks, 8u);
+    o.tune.stream_blocks = o.tune.stream_blocks == 0 ? 8 : std::min(o.tune.stream_blocks, 8u);
   }
   return o;
 }

@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <mutex>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -31,6 +33,26 @@ void skip_unless(int wanted) {
   if (gpus() < wanted) { SKIP("needs " << wanted << " GPUs"); }
 }
 
+/// Memory that ranks have done with, freed once all of them are: NCCL lets ranks of one process
+/// write into each other's arrays, and after an error one rank's kernel may outlast another's.
+class attic {
+ public:
+  void keep(void* memory) {
+    std::lock_guard const lock{mutex_};
+    kept_.push_back(memory);
+  }
+  void clear() {
+    std::lock_guard const lock{mutex_};
+    for (void* const memory : kept_) { cudaFree(memory); }
+    kept_.clear();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<void*> kept_;
+};
+attic done_with;
+
 /// Runs body(group, stream) on n thread ranks, each with a GPU of its own.
 template <class F>
 void on_gpus(int n, F body, std::chrono::nanoseconds deadline = 60s) {
@@ -46,6 +68,7 @@ void on_gpus(int n, F body, std::chrono::nanoseconds deadline = 60s) {
     cuda_check(cudaStreamDestroy(stream), "destroying a stream");
   };
   tpx::detail::run_threads(n, on_rank, {.deadline = deadline});
+  done_with.clear();
 }
 
 /// What each rank's body threw, by rank. Ranks go on as if it had not, until all are done.
@@ -78,7 +101,7 @@ class device_array {
     cuda_check(cudaDeviceSynchronize(), "filling");
   }
   device_array(device_array&&) = delete;
-  ~device_array() { cudaFree(memory_); }
+  ~device_array() { done_with.keep(memory_); }
   [[nodiscard]] T* data() const { return static_cast<T*>(memory_) + guard; }
   void set(std::vector<T> const& from) {
     cuda_check(cudaMemcpy(data(), from.data(), n_ * sizeof(T), cudaMemcpyHostToDevice), "copying");

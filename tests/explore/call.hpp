@@ -36,6 +36,8 @@ enum class kind {
   allgather_streamed,
   to_all,
   to_one,
+  to_all_streamed,
+  to_one_streamed,
   rows_one,
   rows_two,
   empty_turn
@@ -57,6 +59,8 @@ inline constexpr char const* names[] = {"one-shot all-reduce",
                                         "streamed all-gather",
                                         "broadcast at once",
                                         "gather at once",
+                                        "streamed broadcast",
+                                        "streamed gather",
                                         "one-shot all-reduce of rows",
                                         "two-shot all-reduce of rows",
                                         "barrier"};

@@ -31,6 +31,17 @@ bool is_lower(void const* at) {
   return reinterpret_cast<std::uintptr_t>(at) % sizeof(tpx::cell) == 0;
 }
 
+/// Whether the word at an address is a mark of a streamed turn, not of a cell.
+bool is_mark(setting const& where, void const* at) {
+  for (int r = 0; r < where.layout.ranks; ++r) {
+    auto const* const window = where.windows[r];
+    if (at >= window + where.layout.marks_offset() && at < window + where.layout.bytes()) {
+      return where.layout.area_cells != 0;
+    }
+  }
+  return false;
+}
+
 bool full(std::uint64_t upper) {
   return upper >> 32 != tpx::cells::nothing;
 }
@@ -350,7 +361,8 @@ bool scheduler::meet(explorer_thread const& me, bool ok) {
 
 void before_load(void const* at, std::size_t bytes) {
   auto const& s = *running->s_;
-  if (s.where.seen == memory::device && bytes == 8 && is_lower(at)) { return; }  // with its upper
+  bool const lower = bytes == 8 && is_lower(at) && !is_mark(s.where, at);
+  if (s.where.seen == memory::device && lower) { return; }  // with its upper
   running->step();
   if (s.stopped) { throw run_ended{}; }
   running->settle_of(s.current, at);
@@ -358,7 +370,7 @@ void before_load(void const* at, std::size_t bytes) {
 
 bool take_store(void* at, std::size_t bytes, std::uint64_t value, bool release) {
   auto& s = *running->s_;
-  bool const device = s.where.seen == memory::device;
+  bool const device = s.where.seen == memory::device && !is_mark(s.where, at);
   bool const sanitized = __tsan_acquire != nullptr;
   auto& f = *s.fibers[static_cast<std::size_t>(s.current)];
   auto* const first = static_cast<std::byte*>(at);
@@ -524,6 +536,13 @@ std::string scheduler::wish_of(fiber const& f) const {
   auto const at = static_cast<std::size_t>(reinterpret_cast<std::byte const*>(f.flag) -
                                            s_->where.windows[f.me.rank()]);
   auto const peer = "rank " + std::to_string(f.peer);
+  if (layout.area_cells != 0 && at >= layout.marks_offset()) {
+    static constexpr char const* steps[] = {"given", "taken", "collected"};
+    auto const place = (at - layout.marks_offset()) / sizeof(std::uint64_t);
+    auto const step = place / static_cast<std::size_t>(layout.ranks) % tpx::window_layout::steps;
+    return peer + " to have " + steps[step] + ' ' + std::to_string(f.wanted.value % (1u << 24)) +
+           " rounds of turn " + std::to_string(f.wanted.value >> 24);
+  }
   if (at >= layout.slot_offset(0, 0, 0)) {
     if (at < layout.turns_offset()) { return peer + " to begin turn " + to; }
     auto const place = (at - layout.cells_offset(0)) / sizeof(tpx::cell);

@@ -7,6 +7,7 @@
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
 #include <tpx/protocol/pushed_rows.hpp>
+#include <tpx/protocol/streamed.hpp>
 
 #include <atomic>
 
@@ -17,20 +18,25 @@ namespace explore {
 inline constexpr std::array turn_kinds{
   kind::one_at_once,     kind::one_streamed,     kind::two_at_once,       kind::two_streamed,
   kind::scatter_at_once, kind::scatter_streamed, kind::allgather_at_once, kind::allgather_streamed,
-  kind::to_all,          kind::to_one,           kind::rows_one,          kind::rows_two,
-  kind::empty_turn};
+  kind::to_all,          kind::to_one,           kind::to_all_streamed,   kind::to_one_streamed,
+  kind::rows_one,        kind::rows_two,         kind::empty_turn};
 
-/// What its streamed protocol has; 1: it is not streamed.
-[[nodiscard]] constexpr unsigned crews_of(kind what) {
+inline constexpr int peers = 4;
+inline constexpr std::size_t most_slices = tpx::streamed<tpx::pushed_copy<element, peers>>::slices;
+
+/// Its steps, if it is streamed, else 0.
+[[nodiscard]] constexpr unsigned steps_of(kind what) {
   switch (what) {
     case kind::two_streamed:
       return 3;
     case kind::one_streamed:
     case kind::scatter_streamed:
     case kind::allgather_streamed:
+    case kind::to_all_streamed:
+    case kind::to_one_streamed:
       return 2;
     default:
-      return 1;
+      return 0;
   }
 }
 
@@ -68,57 +74,12 @@ class kernel_thread {
     }
   }
 
- protected:
-  explorer_thread const& me_;
-
  private:
+  explorer_thread const& me_;
   unsigned channels_;
   std::int32_t* shared_;
 };
 static_assert(tpx::folding_group<kernel_thread>);
-
-/// Its channel's threads can be crews, and thread t of one tells thread t of the others.
-class crew_thread : public kernel_thread {
- public:
-  /// `told`: a word a thread of the channel, all zero.
-  crew_thread(explorer_thread const& me, unsigned channels, std::uint64_t* told)
-      : kernel_thread{me, channels}, told_{told} {}
-
-  template <unsigned Crews>
-  class crews {
-   public:
-    explicit crews(crew_thread const& all) : all_{all} {}
-    [[nodiscard]] unsigned role() const { return all_.thread_rank() / each(); }
-    [[nodiscard]] bool any(bool so) const { return so; }
-    void tell(std::uint64_t rounds) const {
-      std::atomic_ref{word(role())}.store(rounds, std::memory_order_release);
-      (void)all_.size();  // a step
-    }
-    [[nodiscard]] bool until(unsigned role, std::uint64_t rounds) const {
-      auto& told = word(role);
-      for (unsigned polls = 0; std::atomic_ref{told}.load(std::memory_order_acquire) < rounds;
-           ++polls) {
-        if (!all_.pause(polls, told, rounds, all_.me_.rank())) { return false; }
-      }
-      return true;
-    }
-
-   private:
-    [[nodiscard]] unsigned each() const { return all_.size() / Crews; }
-    [[nodiscard]] std::uint64_t& word(unsigned role) const {
-      return all_.told_[role * each() + all_.thread_rank() % each()];
-    }
-    crew_thread const& all_;
-  };
-
-  template <unsigned Crews>
-  [[nodiscard]] crews<Crews> split() const {
-    return crews<Crews>{*this};
-  }
-
- private:
-  std::uint64_t* told_;
-};
 
 /// Not commutative: ranks in another order give another value.
 struct in_order {
@@ -152,10 +113,8 @@ struct shown_rows {
 struct turn_call {
   call data;
   unsigned channels = 1;
-  bool crews = false;
   std::uint64_t rounds = 0;
-  std::vector<std::uint64_t> told;  // a word a thread
-  std::size_t columns = 0;          // if it has rows; then by rank, as shown_rows has them:
+  std::size_t columns = 0;  // if it has rows; then by rank, as shown_rows has them:
   std::vector<element> mixed[tpx::max_ranks];
   std::vector<element> sums[tpx::max_ranks];
   std::vector<element> shared;  // a word a thread
@@ -184,20 +143,23 @@ class turn_planner {
 
   turn_call draw(kind what) {
     turn_call c;
-    auto const most = static_cast<std::size_t>(where_.layout.channels);
+    auto const most = static_cast<unsigned>(where_.layout.channels);
+    unsigned const steps = steps_of(what);
     c.data.what = what;
     c.data.signature = random_.next();
     c.data.root = static_cast<int>(random_.below(ranks()));
     c.data.in_place = random_.below(2) == 0;
-    c.channels = static_cast<unsigned>(what == kind::empty_turn ? 1 : 1 + random_.below(most));
-    c.crews = crews_of(what) > 1 && where_.threads % crews_of(what) == 0 && random_.below(4) != 0;
-    c.told.assign(ranks() * most * where_.threads, 0);
+    // A streamed turn's channels, but for the conductor, are as many for each step.
+    std::size_t const times = steps == 0 ? most : (most - 1) / steps + 1;
+    auto const drawn = static_cast<unsigned>(random_.below(times));
+    c.channels = what == kind::empty_turn ? 1 : 1 + drawn * (steps == 0 ? 1 : steps);
     c.data.arrived.assign(ranks() * most * where_.threads, 0);
     std::size_t const playing = c.channels == 1 ? 1 : c.channels - 1;
-    std::size_t const round = playing * where_.threads / (c.crews ? crews_of(what) : 1);
-    bool const any = crews_of(what) > 1;
-    c.rounds =
-      what == kind::empty_turn ? 0 : random_.below((any ? 9 : tpx::window_layout::areas) + 1);
+    std::size_t const moving = steps == 0 || drawn == 0 ? playing : drawn;
+    std::size_t const round = moving * where_.threads * (steps == 2 ? most_slices : 1);
+    c.rounds = what == kind::empty_turn
+                 ? 0
+                 : random_.below((steps != 0 ? 9 : tpx::window_layout::areas) + 1);
     bool const shares = what == kind::two_at_once || what == kind::two_streamed;
     if (what == kind::rows_one || what == kind::rows_two) {
       draw_rows(c, playing);
@@ -226,7 +188,7 @@ class turn_planner {
       c.mixed[r].assign(c.data.n, untouched);
       c.sums[r].assign(rows, untouched);
     }
-    c.shared.assign(c.told.size(), 0);
+    c.shared.assign(c.data.arrived.size(), 0);
   }
 
   /// Often what an empty or a masked cell's last word looks like.
@@ -263,9 +225,11 @@ class turn_planner {
       case kind::allgather_at_once:
       case kind::allgather_streamed:
       case kind::to_one:
+      case kind::to_one_streamed:
         gather(c);
         break;
       case kind::to_all:
+      case kind::to_all_streamed:
         send(c);
         break;
       default:
@@ -310,7 +274,8 @@ class turn_planner {
     for (std::size_t r = 0; r < ranks(); ++r) {
       auto const own = all.begin() + static_cast<std::ptrdiff_t>(r * c.n);
       c.in[r].assign(own, own + static_cast<std::ptrdiff_t>(c.n));
-      bool const takes = c.what != kind::to_one || static_cast<int>(r) == c.root;
+      bool const to_one = c.what == kind::to_one || c.what == kind::to_one_streamed;
+      bool const takes = !to_one || static_cast<int>(r) == c.root;
       c.out[r].assign(ranks() * c.n, untouched);
       c.want[r] = takes ? all : c.out[r];
       if (takes && c.in_place) {
@@ -345,7 +310,6 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
   w.rank = rank;
   w.signature = signature;
   element* const out = c.out[rank].data();
-  constexpr int peers = 4;
   using tpx::at_once;
   using tpx::streamed;
   using one = tpx::pushed_one_shot<element, in_order, mixed_with_place, peers>;
@@ -404,8 +368,12 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
       return streamed<copy>{gather, rounds}(group);
     case kind::to_one:
       return at_once<copy>{to_one, rounds}(group);
+    case kind::to_one_streamed:
+      return streamed<copy>{to_one, rounds}(group);
     case kind::to_all:
       return at_once<copy>{to_all, rounds}(group);
+    case kind::to_all_streamed:
+      return streamed<copy>{to_all, rounds}(group);
     default:
       tpx::turn_barrier{w}(group);
   }
@@ -442,13 +410,13 @@ inline bool emptied(setting const& where) {
 inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint64_t seed,
                           twist how) {
   generator random{seed * 32 + static_cast<std::uint64_t>(what)};
-  static constexpr unsigned teams[]{1, 1, 1, 2, 3, 6};
+  static constexpr unsigned teams[]{1, 1, 1, 2, 3, 5};
   unsigned const threads = teams[random.below(std::size(teams))];
-  auto const channels = 1 + static_cast<int>(random.below(3));
+  auto const channels = 1 + static_cast<int>(random.below(4));
   auto ranks = 2 + static_cast<int>(random.below(3));
   while (ranks * channels * static_cast<int>(threads) > scheduler::most) { --ranks; }
   auto const playing = static_cast<std::size_t>(std::max(channels - 1, 1)) * threads;
-  auto const cells = 2 * playing * static_cast<std::size_t>(ranks - 1);
+  auto const cells = 2 * playing * most_slices * static_cast<std::size_t>(ranks - 1);
   constexpr std::size_t line = tpx::cache_line;
   setting where = memories.make(ranks, channels, threads, (cells + line - 1) / line * line);
   // A CPU's rank is one channel: a record that is never empty may be read torn by another.
@@ -481,12 +449,8 @@ inline outcome play_turns(scheduler& s, windows& memories, kind what, std::uint6
       if (me.channel() >= k.channels) { continue; }
       bool const differs = me.rank() == odd && i == 1 && how == twist::another_call;
       auto const signature = k.data.signature + (differs ? 1 : 0);
-      if (k.crews) {
-        carry_out(k, signature, where, me.rank(), crew_thread{me, k.channels, &k.told[first]});
-      } else {
-        element* const shared = k.shared.empty() ? nullptr : &k.shared[first];
-        carry_out(k, signature, where, me.rank(), kernel_thread{me, k.channels, shared});
-      }
+      element* const shared = k.shared.empty() ? nullptr : &k.shared[first];
+      carry_out(k, signature, where, me.rank(), kernel_thread{me, k.channels, shared});
       if (me.channel() != 0 || me.stopped()) { continue; }
       // The conductor's part ends once every rank's stream has come as far.
       element here = 0;

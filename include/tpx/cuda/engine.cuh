@@ -7,7 +7,7 @@
 #include <tpx/cuda/trace.cuh>
 #include <tpx/cuda/watcher.cuh>
 #include <tpx/protocol/pushed_rows.hpp>
-#include <tpx/protocol/shots.hpp>
+#include <tpx/protocol/streamed.hpp>
 #include <tpx/runtime/cell.hpp>
 
 #include <memory>
@@ -91,20 +91,36 @@ class engine<Transport, Topology, Cuda> {
     [[nodiscard]] std::size_t one_shot_bytes() const {
       return std::size_t{4} << (self.memory_.on_host() ? 16 : 20);
     }
+    [[nodiscard]] std::size_t at_once_bytes() const {
+      if (tune().at_once_bytes != 0) { return tune().at_once_bytes; }
+      return std::size_t{1} << (self.memory_.on_host() ? 20 : 23);
+    }
+    [[nodiscard]] unsigned stream_blocks() const {
+      if (tune().stream_blocks != 0) { return tune().stream_blocks; }
+      return self.memory_.on_host() ? 32 : 128;
+    }
     [[nodiscard]] tuning const& tune() const { return self.options_.tune; }
 
-    /// Rounds of a message whose blocks are so many crews.
+    /// Moves a message of whose rounds each has an area; false if it has more.
     template <class Shots>
-    [[nodiscard]] std::uint64_t rounds(Shots const& shots, unsigned crews) const {
-      std::size_t const threads = crews == 1 ? block_threads : crew_threads;
-      std::size_t const round = threads * (blocks(shots, crews) - 1);
-      return (shots.packets() + round - 1) / round;
+    bool at_once(Shots const& shots) const {
+      constexpr std::size_t each = block_threads;
+      unsigned const moving = blocks(shots, each, tune().most_blocks);
+      std::uint64_t const rounds = pieces(shots.packets(), moving * each);
+      auto const bytes_of_each = shots.packets() * sizeof(packet);
+      if (rounds > window_layout::areas || bytes_of_each > at_once_bytes()) { return false; }
+      (*this)(tpx::at_once<Shots>{shots, rounds}, moving + 1);
+      return true;
     }
 
-    /// Whether those of one crew have an area each.
     template <class Shots>
-    [[nodiscard]] bool fits(Shots const& shots) const {
-      return rounds(shots, 1) <= window_layout::areas;
+    void as_stream(Shots const& shots) const {
+      using kind = streamed<Shots>;
+      constexpr std::size_t each = std::size_t{kind::block_threads} * kind::slices;
+      unsigned const most = std::max(stream_blocks() / kind::steps, 1u);
+      unsigned const moving =
+        blocks(shots, each, std::min<unsigned>(most, window_layout::max_streams));
+      (*this)(kind{shots, pieces(shots.packets(), moving * each)}, moving * kind::steps + 1);
     }
 
     /// The most packets of a round that one rank gives to one other.
@@ -114,15 +130,16 @@ class engine<Transport, Topology, Cuda> {
       return self.layout_.area_cells / static_cast<std::size_t>(givers * Shots::shots);
     }
 
-    /// Blocks that move a message, of which a round's packets, one a thread of a crew, must fit
-    /// into a lane; and the conductor. From what all ranks know alone, so that all launch the same.
+    /// Blocks that move a message, each so many packets of it a round, which must fit into a lane;
+    /// the conductor is one more. From what all ranks know alone, so that all launch the same.
     template <class Shots>
-    [[nodiscard]] unsigned blocks(Shots const& shots, unsigned crews) const {
-      std::size_t const threads = crews == 1 ? block_threads : crew_threads;
-      std::size_t const wanted = (shots.packets() + threads - 1) / threads;
-      std::size_t const bound = crews == 1 ? tune().most_blocks : tune().stream_blocks;
-      std::size_t const most = std::min(bound, lane(shots) / threads);
-      return static_cast<unsigned>(std::max<std::size_t>(std::min(wanted, most), 1)) + 1;
+    [[nodiscard]] unsigned blocks(Shots const& shots, std::size_t each, std::size_t bound) const {
+      std::size_t const most = std::min({bound, lane(shots) / each, pieces(shots.packets(), each)});
+      return static_cast<unsigned>(std::max<std::size_t>(most, 1));
+    }
+
+    [[nodiscard]] static std::size_t pieces(std::size_t n, std::size_t each) {
+      return (n + each - 1) / each;
     }
 
     /// An all-reduce of rows whose epilogue wants them whole: as many blocks as rows, if the lanes
@@ -131,11 +148,11 @@ class engine<Transport, Topology, Cuda> {
     void by_rows(Shots const& shots, std::size_t rows) const {
       if (rows == 0) { return; }
       constexpr std::size_t threads = rowwise<Shots>::block_threads;
-      std::uint64_t const each = (shots.packets() + threads - 1) / threads;
-      std::size_t const wide = (shots.packets() + each - 1) / each;
-      std::size_t const most = std::min<std::size_t>(tune().stream_blocks, lane(shots) / wide);
+      std::uint64_t const each = pieces(shots.packets(), threads);
+      std::size_t const wide = pieces(shots.packets(), each);
+      std::size_t const most = std::min<std::size_t>(tune().most_blocks, lane(shots) / wide);
       std::size_t const busy = std::max<std::size_t>(std::min(rows, most), 1);
-      std::uint64_t const rounds = (rows + busy - 1) / busy * each;
+      std::uint64_t const rounds = pieces(rows, busy) * each;
       (*this)(rowwise<Shots>{shots, rows, each, wide, rounds}, static_cast<unsigned>(busy) + 1);
     }
 

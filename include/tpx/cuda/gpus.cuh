@@ -50,7 +50,8 @@ struct group_gpus {
 /// Asks all ranks for their GPUs. Afterwards every rank's CUDA context exists.
 ///
 /// Two ranks on one GPU are an error on every rank, since a kernel of one that waits for the other
-/// may keep the GPU from running the other's; TPX_ALLOW_SHARED_GPU=1 on all ranks allows it.
+/// may keep the GPU from running the other's; TPX_ALLOW_SHARED_GPU=1 on all ranks allows it. Set
+/// CUDA_MODULE_LOADING=EAGER too then: loading a kernel may wait for those that run.
 [[nodiscard]] inline group_gpus gpus_of(group& g) {
   call_signature const call{collective::agree, dtype::uint64, type_code<group_gpus>()};
   group_gpus all;
@@ -95,7 +96,7 @@ struct group_gpus {
                   {.rank = g.rank(),
                    .peer = second,
                    .remedy = "give each rank its own with cudaSetDevice() before anything else, or "
-                             "set TPX_ALLOW_SHARED_GPU=1 for tests"}};
+                             "set TPX_ALLOW_SHARED_GPU=1 and CUDA_MODULE_LOADING=EAGER for tests"}};
     }
   }
   return all;

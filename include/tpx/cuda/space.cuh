@@ -89,65 +89,6 @@ class cuda_block {
     pairwise(warps);
   }
 
-  /// The block's threads as so many crews of equal size, who tell each other how far they are: warp
-  /// w of a crew with warp w of the others. Once a kernel; a sync() comes before the first telling.
-  ///
-  /// Words in shared memory, one a warp, at which all but the clearing are read-modify-writes by
-  /// one lane: plain stores and loads would do as well in the memory model, if they are atomic, but
-  /// compute-sanitizer cannot tell such from races. Named barriers would need no words, but cannot
-  /// be left when the group is aborted.
-  template <unsigned Crews>
-  class crews {
-   public:
-    __device__ crews(cuda_block const& all, unsigned* told) : all_{all}, told_{told} {
-      if (threadIdx.x < Crews * most_warps) { told_[threadIdx.x] = 0; }
-    }
-    [[nodiscard]] __device__ static unsigned role() noexcept {
-      return threadIdx.x / (blockDim.x / Crews);
-    }
-    /// Whether any of this thread's warp says so. These three are called by whole warps.
-    [[nodiscard]] __device__ static bool any(bool so) noexcept {
-      return __any_sync(~0u, static_cast<int>(so)) != 0;
-    }
-    /// This warp has done so many rounds.
-    __device__ void tell(std::uint64_t rounds) const noexcept {
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) {
-        (void)count{told_[place(role())]}.exchange(static_cast<unsigned>(rounds),
-                                                   cuda::memory_order_release);
-      }
-    }
-    /// Waits until the crew of that role has done so many. False: the group was aborted.
-    [[nodiscard]] __device__ bool until(unsigned role, std::uint64_t rounds) const noexcept {
-      bool ended = false;
-      if (threadIdx.x % 32 == 0) {
-        count const theirs{told_[place(role)]};
-        for (unsigned polls = 0; !ended && theirs.fetch_add(0, cuda::memory_order_acquire) <
-                                             static_cast<unsigned>(rounds);
-             ++polls) {
-          ended = polls % 64 == 63 && all_.aborted();
-        }
-      }
-      __syncwarp();  // which orders memory; a vote does not
-      return !any(ended);
-    }
-
-   private:
-    using count = cuda::atomic_ref<unsigned, cuda::thread_scope_block>;
-    static constexpr unsigned most_warps = 16;
-    [[nodiscard]] __device__ static unsigned place(unsigned role) noexcept {
-      return role * most_warps + threadIdx.x % (blockDim.x / Crews) / 32;
-    }
-    cuda_block const& all_;
-    unsigned* told_;
-  };
-
-  template <unsigned Crews>
-  [[nodiscard]] __device__ crews<Crews> split() const noexcept {
-    __shared__ unsigned told[Crews * 16];
-    return {*this, told};
-  }
-
   [[nodiscard]] __device__ bool aborted() const noexcept {
     return system_word{watch_->aborted}.load(cuda::memory_order_relaxed) != 0;
   }

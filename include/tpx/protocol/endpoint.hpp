@@ -3,7 +3,6 @@
 
 #include <tpx/protocol/wires.hpp>
 #include <tpx/runtime/flag.hpp>
-#include <tpx/topology/topology.hpp>
 
 namespace tpx {
 
@@ -31,9 +30,7 @@ class endpoint {
   [[nodiscard]] TPX_HD int rank() const { return w_.rank; }
   [[nodiscard]] TPX_HD int size() const { return w_.size(); }
   [[nodiscard]] TPX_HD Group const& group() const { return group_; }
-  [[nodiscard]] TPX_HD rank_set others() const {
-    return ((rank_set{1} << size()) - 1) & ~(rank_set{1} << rank());
-  }
+  [[nodiscard]] TPX_HD rank_set others() const { return tpx::others(w_); }
 
   /// Waits until the next slot to each of `to` is free. False: the wait was ended.
   [[nodiscard]] TPX_HD bool open(rank_set to, lane l = lane::pair) const {

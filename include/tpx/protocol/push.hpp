@@ -7,21 +7,63 @@
 
 namespace tpx {
 
-/// What changes hands in one round of a turn.
+/// Where the packets of a round lie: in the round's area of whoever is given them.
+template <thread_group Group>
+class lanes {
+ public:
+  /// `width`: the most packets that one rank gives to one other in a round.
+  TPX_HD lanes(turn<Group> const& t, wires const& w, std::uint64_t round, std::size_t width)
+      : t_{t}, w_{w}, area_{t.area(round)}, width_{static_cast<std::uint32_t>(width)} {}
+
+  /// Empties the cells that packet `k` of each of `from`, all of whom are below Peers, lay in.
+  template <int Peers>
+  TPX_HD void empty(rank_set from, std::size_t k) const {
+    TPX_UNROLL
+    for (int r = 0; r < Peers; ++r) {
+      if ((from >> r & 1u) != 0) { cells::clear(cell_at(rank(), place(r, rank(), k))); }
+    }
+  }
+
+ protected:
+  [[nodiscard]] TPX_HD Group const& group() const { return t_.group(); }
+  [[nodiscard]] TPX_HD int rank() const { return w_.rank; }
+
+  /// The cell of packet `k` from one rank to another, in the round's area of the latter.
+  [[nodiscard]] TPX_HD std::uint32_t place(int from, int to, std::size_t k) const {
+    auto const lane = static_cast<std::uint32_t>(from > to ? from - 1 : from);
+    return lane * width_ + static_cast<std::uint32_t>(k);
+  }
+  [[nodiscard]] TPX_HD cell& cell_at(int owner, std::uint32_t at) const {
+    auto const offset = w_.at.cells + area_ * w_.at.area + at * 16;
+    return *reinterpret_cast<cell*>(w_.window[owner] + offset);
+  }
+  [[nodiscard]] TPX_HD unsigned char& aside(int owner, std::uint32_t at) const {
+    auto const offset = w_.at.asides + area_ * (w_.at.area / 16) + at;
+    return *reinterpret_cast<unsigned char*>(w_.window[owner] + offset);
+  }
+
+ private:
+  turn<Group> const& t_;
+  wires const& w_;
+  std::uint32_t area_;
+  std::uint32_t width_;
+};
+
+/// What changes hands in one round of a turn, cell by cell.
 ///
 /// Happens-before, within a turn (its first rounds: protocol/turn.hpp). A thread gives its first
-/// shot of round r after it, or the crew beside it, has taken those of round r-2 and seen their
-/// cells empty again. So a packet of round r-2 from thread t of B says that B's cells of rounds up
-/// to r-4 are empty, for good; and thread t of A, which gives round r only after that packet was
-/// taken, fills the same ones. A second shot of round r is given once the first ones of round r are
-/// taken, from everybody, which says the same. A taken packet is whole because a cell changes hands
-/// whole.
+/// shot of round r after it has taken those of round r-2 and seen their cells empty again. So a
+/// packet of round r-2 from thread t of B says that B's cells of rounds up to r-4 are empty, for
+/// good; and thread t of A, which gives round r only after that packet was taken, fills the same
+/// ones. A second shot of round r is given once the first ones of round r are taken, from
+/// everybody, which says the same. A taken packet is whole because a cell changes hands whole.
 template <thread_group Group>
-class pushing {
+class pushing : public lanes<Group> {
+  using base = lanes<Group>;
+  using base::aside, base::cell_at, base::group, base::place, base::rank;
+
  public:
-  /// `lane`: the most packets that one rank gives to one other in a round.
-  TPX_HD pushing(turn<Group> const& t, wires const& w, std::uint64_t round, std::size_t lane)
-      : t_{t}, w_{w}, area_{t.area(round)}, lane_{static_cast<std::uint32_t>(lane)} {}
+  using base::base;
 
   /// Hands packet `k` of the round to rank `to`.
   TPX_HD void give(int to, std::size_t k, packet p) const {
@@ -30,7 +72,7 @@ class pushing {
       p.word[3] = mask(aside(to, at), p.word[3]);
     }
     cells::store(cell_at(to, at), p);
-    t_.group().ring(to);
+    group().ring(to);
   }
 
   /// Waits for packet `k` of each of `from`, all of whom are below Peers. False: the wait was
@@ -49,8 +91,8 @@ class pushing {
       }
       if (late < 0) { break; }
       constexpr std::uint64_t empty = std::uint64_t{cells::nothing} << 32;
-      if (!t_.group().pause(polls, cell_at(rank(), place(late, rank(), k)).upper,
-                            goal{std::uint64_t{1} << 32, empty}, late)) {
+      if (!group().pause(polls, cell_at(rank(), place(late, rank(), k)).upper,
+                         goal{std::uint64_t{1} << 32, empty}, late)) {
         return false;
       }
     }
@@ -59,7 +101,7 @@ class pushing {
     for (int r = 0; r < Peers; ++r) {
       if ((from >> r & 1u) != 0 && got[r].word[3] == cells::masked) {
         auto const at = place(r, rank(), k);
-        auto const word = unmask(t_.group(), r, aside(rank(), at), cell_at(rank(), at));
+        auto const word = unmask(group(), r, aside(rank(), at), cell_at(rank(), at));
         whole = whole && word != 0;
         got[r].word[3] = word;
       }
@@ -67,16 +109,13 @@ class pushing {
     return whole;
   }
 
-  /// Empties the cells that packet `k` of each of `from` lay in. With `see`, waits until they are
-  /// empty for whoever looks (false: the wait was ended): what this thread stores from then on is
-  /// seen after that. On a GPU a load of system scope asks the memory itself, where it comes after
-  /// the store before it; a fence would do too, but wait for every store of its multiprocessor.
+  /// The same as empty(), but with `see` waits until they are empty for whoever looks (false: the
+  /// wait was ended): what this thread stores from then on is seen after that. On a GPU a load of
+  /// system scope asks the memory itself, where it comes after the store before it; a fence would
+  /// do too, but wait for every store of its multiprocessor.
   template <int Peers>
   [[nodiscard]] TPX_HD bool clear(rank_set from, std::size_t k, bool see) const {
-    TPX_UNROLL
-    for (int r = 0; r < Peers; ++r) {
-      if ((from >> r & 1u) != 0) { cells::clear(cell_at(rank(), place(r, rank(), k))); }
-    }
+    base::template empty<Peers>(from, k);
     for (unsigned polls = 0; see; ++polls) {
       bool full = false;
       TPX_UNROLL
@@ -86,28 +125,12 @@ class pushing {
         }
       }
       if (!full) { break; }
-      if (!t_.group().pause(polls, cell_at(rank(), 0).upper, goal{0}, rank())) { return false; }
+      if (!group().pause(polls, cell_at(rank(), 0).upper, goal{0}, rank())) { return false; }
     }
     return true;
   }
 
  private:
-  [[nodiscard]] TPX_HD int rank() const { return w_.rank; }
-
-  /// The cell of packet `k` from one rank to another, in the round's area of the latter.
-  [[nodiscard]] TPX_HD std::uint32_t place(int from, int to, std::size_t k) const {
-    auto const lane = static_cast<std::uint32_t>(from > to ? from - 1 : from);
-    return lane * lane_ + static_cast<std::uint32_t>(k);
-  }
-  [[nodiscard]] TPX_HD cell& cell_at(int owner, std::uint32_t at) const {
-    auto const offset = w_.at.cells + area_ * w_.at.area + at * 16;
-    return *reinterpret_cast<cell*>(w_.window[owner] + offset);
-  }
-  [[nodiscard]] TPX_HD unsigned char& aside(int owner, std::uint32_t at) const {
-    auto const offset = w_.at.asides + area_ * (w_.at.area / 16) + at;
-    return *reinterpret_cast<unsigned char*>(w_.window[owner] + offset);
-  }
-
   using byte_ref = cuda::atomic_ref<unsigned char, cuda::thread_scope_system>;
 
   /// Says aside which word it was; what to store in its place.
@@ -132,11 +155,34 @@ class pushing {
     }
     return which == 1 ? cells::nothing : cells::masked;
   }
+};
 
-  turn<Group> const& t_;
-  wires const& w_;
-  std::uint32_t area_;
-  std::uint32_t lane_;
+/// The same where flags say when a packet is there (protocol/progress.hpp): packets are then stored
+/// and loaded as any memory is, and the cells that they leave behind are full.
+template <thread_group Group>
+class laying : public lanes<Group> {
+  using base = lanes<Group>;
+  using base::cell_at, base::place, base::rank;
+
+ public:
+  using base::base;
+
+  TPX_HD void give(int to, std::size_t k, packet const& p) const {
+    at(to, place(rank(), to, k)) = p;
+  }
+
+  template <int Peers>
+  TPX_HD void look(rank_set from, std::size_t k, packet (&got)[Peers]) const {
+    TPX_UNROLL
+    for (int r = 0; r < Peers; ++r) {
+      if ((from >> r & 1u) != 0) { got[r] = at(rank(), place(r, rank(), k)); }
+    }
+  }
+
+ private:
+  [[nodiscard]] TPX_HD packet& at(int owner, std::uint32_t where) const {
+    return reinterpret_cast<packet&>(cell_at(owner, where));
+  }
 };
 
 }  // namespace tpx

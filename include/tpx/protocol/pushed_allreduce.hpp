@@ -18,9 +18,12 @@ struct pushed_two_shot {
   static constexpr std::string_view name = "two-shot";
   static constexpr std::string_view streamed_name = "two-shot, streamed";
   static constexpr int shots = 2;
-  static constexpr unsigned resident_threads = Peers <= 4 ? 768 : 512;
+  static constexpr int peers = Peers;
+  static constexpr unsigned resident_threads = Peers <= 4 ? 768 : 256;
 
   [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
+  [[nodiscard]] TPX_HD rank_set gives() const { return others(job.w); }
+  [[nodiscard]] TPX_HD rank_set takes() const { return others(job.w); }
 
   /// Of each rank's share.
   [[nodiscard]] TPX_HD std::size_t packets() const {
@@ -30,27 +33,30 @@ struct pushed_two_shot {
 
   [[nodiscard]] TPX_HD packet ready(deal const&) const { return {}; }
 
-  /// The first shot: to each rank the packet of its share.
-  template <class Group>
-  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
-                   packet const*) const {
-    pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
+  /// Of rank `to`'s share.
+  [[nodiscard]] TPX_HD packet source(int to, deal const& cut, std::uint64_t round) const {
+    return read_packet(job.in + cut.first, job.n, of_rank(to, cut, round));
+  }
+
+  template <class Lanes>
+  TPX_HD void give(Lanes const& lanes, deal const& cut, std::uint64_t round, packet const*) const {
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
-        lanes.give(to, cut.me, read_packet(job.in + cut.first, job.n, of_rank(to, cut, round)));
+        lanes.give(to, cut.me, source(to, cut, round));
       }
     }
   }
 
-  /// Folds the packet of this rank's share; the second shot.
-  template <class Group>
-  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
-    pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
+  [[nodiscard]] TPX_HD packet own(deal const& cut, std::uint64_t round) const {
+    return source(job.w.rank, cut, round);
+  }
+
+  /// Folds the packet of this rank's share, and gives it.
+  template <class Lanes>
+  TPX_HD void finish(Lanes const& lanes, deal const& cut, std::uint64_t round, packet const& own,
+                     packet const (&got)[Peers]) const {
     std::size_t const mine = of_rank(job.w.rank, cut, round);
-    packet const own = read_packet(job.in + cut.first, job.n, mine);
-    packet got[Peers] = {};
-    if (!lanes.take(t.others(), cut.me, got)) { return false; }
     packet const done = job.folded(own, got, cut.first, mine);
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
@@ -59,30 +65,15 @@ struct pushed_two_shot {
       }
     }
     write_packet(job.out + cut.first, job.n, mine, done);
-    return true;
   }
 
-  template <class Group>
-  [[nodiscard]] TPX_HD bool collect(turn<Group> const& t, deal const& cut,
-                                    std::uint64_t round) const {
-    pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
-    packet got[Peers] = {};
-    if (!lanes.take(t.others(), cut.threads + cut.me, got)) { return false; }
+  TPX_HD void keep(deal const& cut, std::uint64_t round, packet const (&got)[Peers]) const {
     TPX_UNROLL
     for (int r = 0; r < Peers; ++r) {
-      if ((t.others() >> r & 1u) != 0) {
+      if (r < job.w.size() && r != job.w.rank) {
         write_packet(job.out + cut.first, job.n, of_rank(r, cut, round), got[r]);
       }
     }
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round,
-                                  int shot, bool see) const {
-    pushing<Group> const lanes{t, job.w, round, 2 * cut.threads};
-    std::size_t const k = shot == 1 ? cut.me : cut.threads + cut.me;
-    return lanes.template clear<Peers>(t.others(), k, see);
   }
 
  private:

@@ -21,55 +21,47 @@ struct pushed_fold {
   static constexpr std::string_view streamed_name =
     Scatters ? "push, streamed" : "one-shot, streamed";
   static constexpr int shots = 1;
+  static constexpr int peers = Peers;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
 
   [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
   [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }
+  [[nodiscard]] TPX_HD rank_set gives() const { return others(job.w); }
+  [[nodiscard]] TPX_HD rank_set takes() const { return others(job.w); }
 
   [[nodiscard]] TPX_HD packet ready(deal const& cut) const {
-    return !Scatters && cut.has(0) ? read(0, cut, 0) : packet{};
+    return !Scatters && cut.has(0) ? source(0, cut, 0) : packet{};
   }
 
-  template <class Group>
-  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
+  [[nodiscard]] TPX_HD packet source(int to, deal const& cut, std::uint64_t round) const {
+    std::size_t const first = Scatters ? static_cast<std::size_t>(to) * job.n : cut.first;
+    return read_packet(job.in + first, job.n, cut.packet(round));
+  }
+
+  template <class Lanes>
+  TPX_HD void give(Lanes const& lanes, deal const& cut, std::uint64_t round,
                    packet const* first) const {
-    pushing<Group> const lanes{t, job.w, round, cut.threads};
     packet own{};
     if constexpr (!Scatters) {
-      own = round == 0 && first != nullptr ? *first : read(0, cut, round);
+      own = round == 0 && first != nullptr ? *first : source(0, cut, round);
     }
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
-        lanes.give(to, cut.me, Scatters ? read(to, cut, round) : own);
+        lanes.give(to, cut.me, Scatters ? source(to, cut, round) : own);
       }
     }
   }
 
-  template <class Group>
-  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
-    packet const own = read(job.w.rank, cut, round);
-    packet got[Peers] = {};
-    if (!pushing<Group>{t, job.w, round, cut.threads}.take(t.others(), cut.me, got)) {
-      return false;
-    }
+  [[nodiscard]] TPX_HD packet own(deal const& cut, std::uint64_t round) const {
+    return source(job.w.rank, cut, round);
+  }
+
+  template <class Lanes>
+  TPX_HD void finish(Lanes const&, deal const& cut, std::uint64_t round, packet const& own,
+                     packet const (&got)[Peers]) const {
     std::size_t const k = cut.packet(round);
     write_packet(job.out + cut.first, job.n, k, job.folded(own, got, cut.first, k));
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
-                                  bool see) const {
-    pushing<Group> const lanes{t, job.w, round, cut.threads};
-    return lanes.template clear<Peers>(t.others(), cut.me, see);
-  }
-
- private:
-  /// Of the values that rank `to` is given.
-  [[nodiscard]] TPX_HD packet read(int to, deal const& cut, std::uint64_t round) const {
-    std::size_t const first = Scatters ? static_cast<std::size_t>(to) * job.n : cut.first;
-    return read_packet(job.in + first, job.n, cut.packet(round));
   }
 };
 

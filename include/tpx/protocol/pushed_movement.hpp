@@ -22,31 +22,27 @@ struct pushed_copy {
   static constexpr std::string_view name = "push";
   static constexpr std::string_view streamed_name = "push, streamed";
   static constexpr int shots = 1;
+  static constexpr int peers = Peers;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
-
-  /// So many of the elements from the first-th on.
-  [[nodiscard]] pushed_copy part(std::size_t first, std::size_t count) const {
-    pushed_copy p = *this;
-    p.in += to != 0 || keeps ? first : 0;
-    p.out += from != 0 || keeps ? first : 0;
-    p.n = count;
-    return p;
-  }
 
   [[nodiscard]] TPX_HD wires const& wiring() const { return w; }
   [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(n); }
+  [[nodiscard]] TPX_HD rank_set gives() const { return to; }
+  [[nodiscard]] TPX_HD rank_set takes() const { return from; }
 
   [[nodiscard]] TPX_HD packet ready(deal const& cut) const {
-    return cut.has(0) && (to != 0 || keeps) ? read_packet(in, n, cut.packet(0)) : packet{};
+    return cut.has(0) && (to != 0 || keeps) ? source(0, cut, 0) : packet{};
   }
 
-  template <class Group>
-  TPX_HD void give(turn<Group> const& t, deal const& cut, std::uint64_t round,
+  [[nodiscard]] TPX_HD packet source(int, deal const& cut, std::uint64_t round) const {
+    return read_packet(in, n, cut.packet(round));
+  }
+
+  template <class Lanes>
+  TPX_HD void give(Lanes const& lanes, deal const& cut, std::uint64_t round,
                    packet const* first) const {
     if (to == 0) { return; }
-    pushing<Group> const lanes{t, w, round, cut.threads};
-    packet const own =
-      round == 0 && first != nullptr ? *first : read_packet(in, n, cut.packet(round));
+    packet const own = round == 0 && first != nullptr ? *first : source(0, cut, round);
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       int const r = next_rank(w, d);
@@ -54,28 +50,21 @@ struct pushed_copy {
     }
   }
 
-  template <class Group>
-  [[nodiscard]] TPX_HD bool fold(turn<Group> const& t, deal const& cut, std::uint64_t round) const {
+  [[nodiscard]] TPX_HD packet own(deal const& cut, std::uint64_t round) const {
+    return keeps ? source(0, cut, round) : packet{};
+  }
+
+  template <class Lanes>
+  TPX_HD void finish(Lanes const&, deal const& cut, std::uint64_t round, packet const& own,
+                     packet const (&got)[Peers]) const {
     std::size_t const k = cut.packet(round);
-    packet got[Peers] = {};
-    if (!pushing<Group>{t, w, round, cut.threads}.take(from, cut.me, got)) { return false; }
     TPX_UNROLL
     for (int r = 0; r < Peers; ++r) {
       if ((from >> r & 1u) != 0) {
         write_packet(out + static_cast<std::size_t>(r) * stride, n, k, got[r]);
       }
     }
-    if (keeps) {
-      write_packet(out + static_cast<std::size_t>(w.rank) * stride, n, k, read_packet(in, n, k));
-    }
-    return true;
-  }
-
-  template <class Group>
-  [[nodiscard]] TPX_HD bool clear(turn<Group> const& t, deal const& cut, std::uint64_t round, int,
-                                  bool see) const {
-    pushing<Group> const lanes{t, w, round, cut.threads};
-    return lanes.template clear<Peers>(from, cut.me, see);
+    if (keeps) { write_packet(out + static_cast<std::size_t>(w.rank) * stride, n, k, own); }
   }
 };
 

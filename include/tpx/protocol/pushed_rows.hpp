@@ -15,9 +15,9 @@ namespace tpx {
 /// row, so that only that share of a residual is read, and what goes round is the new residual.
 ///
 /// A message whose rounds have an area each is given at once; of a longer one two rounds are given
-/// ahead of the first that is taken. Happens-before: as streamed::in_sequence in shots.hpp, since a
-/// thread has a packet in every round of its rows or in none: rows are filled up with packets of no
-/// elements, fewer than `each`.
+/// ahead of the first that is taken. Happens-before: protocol/push.hpp, since a thread has a packet
+/// in every round of its rows or in none: rows are filled up with packets of no elements, fewer
+/// than `each`.
 template <class Shots>
 struct rowwise {
   Shots shots;  // of one row
@@ -67,17 +67,17 @@ struct rowwise {
   template <class Group>
   TPX_HD void give(turn<Group> const& t, std::uint64_t round, packet const* first) const {
     auto const d = cut(t.group(), round);
-    if (d.has(round)) { shots.give(t, d, round, first); }
+    if (d.has(round)) { shots.give(cells_of(shots, t, d, round), d, round, first); }
   }
   template <class Group>
   TPX_HD bool fold(turn<Group> const& t, std::uint64_t round, bool see) const {
     auto const d = cut(t.group(), round);
-    return !d.has(round) || (shots.fold(t, d, round) && shots.clear(t, d, round, 1, see));
+    return !d.has(round) || tpx::fold(shots, t, d, round, see);
   }
   template <class Group>
   TPX_HD bool collect(turn<Group> const& t, std::uint64_t round, bool see) const {
     auto const d = cut(t.group(), round);
-    return !d.has(round) || (shots.collect(t, d, round) && shots.clear(t, d, round, 2, see));
+    return !d.has(round) || tpx::collect(shots, t, d, round, see);
   }
 
   template <class Group>

@@ -23,45 +23,87 @@ struct deal {
   }
   [[nodiscard]] TPX_HD bool has(std::uint64_t round) const { return packet(round) < packets; }
 
-  /// To all threads of the channels that play, which are so many crews each.
+  /// Packet `slice` of `slices` that a thread has in a round, next to each other in a lane.
+  [[nodiscard]] TPX_HD deal cut(unsigned slice, unsigned slices) const {
+    return {packets,          me + slice * threads,    slices * threads,
+            slices * threads, begin + slice * threads, first};
+  }
+
+  /// To all threads of so many channels, of which this is the place-th.
   template <thread_group Group>
-  [[nodiscard]] static TPX_HD deal of(Group const& group, std::size_t packets, unsigned crews = 1) {
-    unsigned const channels = group.channels();
-    unsigned const each = group.size() / crews;
-    unsigned const before = channels == 1 ? 0 : group.channel() - 1;
-    unsigned const here = crews == 1 ? group.thread_rank() : group.thread_rank() % each;
-    return {packets, before * each + here, (channels == 1 ? 1 : channels - 1) * each};
+  [[nodiscard]] static TPX_HD deal of(Group const& group, unsigned place, unsigned channels,
+                                      std::size_t packets) {
+    unsigned const each = group.size();
+    return {packets, place * each + group.thread_rank(), channels * each};
+  }
+  /// To all that play.
+  template <thread_group Group>
+  [[nodiscard]] static TPX_HD deal of(Group const& group, std::size_t packets) {
+    bool const alone = group.channels() == 1;
+    return of(group, alone ? 0 : group.channel() - 1, alone ? 1 : group.channels() - 1, packets);
   }
 };
 
-/// Threads of a block of a kernel over cells, or of a crew where it has crews.
+/// Threads of a block of a kernel over cells that has no crews.
 inline constexpr unsigned block_threads = 256;
-inline constexpr unsigned crew_threads = 128;
 
-/// What a collective over cells does to each packet of a message, in one or two shots:
+/// What a collective does to each packet of a message, in one or two shots:
 ///
-/// 1. `shots`: 1 or 2. `wiring()`: the wires. `packets()`: that a thread's index counts.
-/// 2. `ready(cut)`: reads this thread's first packet; `give(turn, cut, round, first)` gives the
-///    first shot, `first` being nullptr or what ready() gave.
-/// 3. `fold(turn, cut, round)`: takes the first shots, gives the second; false if a wait was ended.
-/// 4. `collect(turn, cut, round)`: takes the second shots, where there are two.
-/// 5. `clear(turn, cut, round, shot, see)`: empties the cells of a shot; `see`: and sees them so;
-///    false if a wait was ended.
-template <class S, class Group>
-concept shots_over = requires(S const s, turn<Group> const t, deal const cut, std::uint64_t round) {
+/// 1. `shots`: 1 or 2. `peers`: there are at most so many ranks. `wiring()`: the wires.
+/// `packets()`:
+///    that a thread's index counts. `gives()`, `takes()`: to whom and from whom the first shots go.
+/// 2. `ready(cut)`: this thread's first packet, or anything if others give other ones.
+///    `source(to, cut, round)`: what rank `to` is given. `give(lanes, cut, round, first)`: gives it
+///    to all, `first` being nullptr or what ready() gave.
+/// 3. `own(cut, round)`: of this rank's values what `finish(lanes, cut, round, own, got)` wants
+///    beside the first shots of the others; that stores what they give, or gives it as the second.
+/// 4. `keep(cut, round, got)`: stores the second shots, where there are two.
+template <class S>
+concept packet_shots = requires(S const s, deal const cut, std::uint64_t round) {
   { S::shots } -> std::convertible_to<int>;
+  { S::peers } -> std::convertible_to<int>;
   { s.packets() } -> std::convertible_to<std::size_t>;
   { s.wiring() } -> std::convertible_to<wires const&>;
-  s.give(t, cut, round, nullptr);
-  { s.fold(t, cut, round) } -> std::same_as<bool>;
-  { s.clear(t, cut, round, 1, true) } -> std::same_as<bool>;
+  { s.gives() } -> std::convertible_to<rank_set>;
+  { s.takes() } -> std::convertible_to<rank_set>;
+  { s.ready(cut) } -> std::same_as<packet>;
+  { s.source(0, cut, round) } -> std::same_as<packet>;
+  { s.own(cut, round) } -> std::same_as<packet>;
+};
+
+/// The cells of a round of a message.
+template <packet_shots Shots, thread_group Group>
+[[nodiscard]] TPX_HD pushing<Group> cells_of(Shots const& shots, turn<Group> const& t,
+                                             deal const& cut, std::uint64_t round) {
+  return {t, shots.wiring(), round, Shots::shots * cut.threads};
 }
-&&(S::shots == 1 || requires(S const s, turn<Group> const t, deal const cut) {
-  { s.collect(t, cut, 0) } -> std::same_as<bool>;
-});
+
+/// What a thread does with its packet of a round, cell by cell. False: a wait was ended. `see`: as
+/// pushing::clear() has it.
+template <packet_shots Shots, thread_group Group>
+[[nodiscard]] TPX_HD bool fold(Shots const& shots, turn<Group> const& t, deal const& cut,
+                               std::uint64_t round, bool see = false) {
+  auto const cells = cells_of(shots, t, cut, round);
+  packet const own = shots.own(cut, round);
+  packet got[Shots::peers] = {};
+  if (!cells.take(shots.takes(), cut.me, got)) { return false; }
+  shots.finish(cells, cut, round, own, got);
+  return cells.template clear<Shots::peers>(shots.takes(), cut.me, see);
+}
+
+/// The same with the second shots of the others.
+template <packet_shots Shots, thread_group Group>
+[[nodiscard]] TPX_HD bool collect(Shots const& shots, turn<Group> const& t, deal const& cut,
+                                  std::uint64_t round, bool see = false) {
+  auto const cells = cells_of(shots, t, cut, round);
+  packet got[Shots::peers] = {};
+  if (!cells.take(t.others(), cut.threads + cut.me, got)) { return false; }
+  shots.keep(cut, round, got);
+  return cells.template clear<Shots::peers>(t.others(), cut.threads + cut.me, see);
+}
 
 /// A message of so few rounds that each has an area of its own: all is given, then all is taken.
-template <class Shots>
+template <packet_shots Shots>
 struct at_once {
   Shots shots;
   std::uint64_t rounds;  // packets over playing threads, rounded up
@@ -78,107 +120,21 @@ struct at_once {
       t, rounds, rounds, [&] { return shots.ready(cut); },
       [&](packet const& first) {
         TPX_ROLLED
-        for (std::uint64_t r = 0; cut.has(r); ++r) { shots.give(t, cut, r, &first); }
+        for (std::uint64_t r = 0; cut.has(r); ++r) {
+          shots.give(cells_of(shots, t, cut, r), cut, r, &first);
+        }
         TPX_ROLLED
         for (std::uint64_t r = 0; cut.has(r); ++r) {
-          if (!shots.fold(t, cut, r)) { return false; }
-          if (!shots.clear(t, cut, r, 1, false)) { return false; }
+          if (!fold(shots, t, cut, r)) { return false; }
         }
         if constexpr (Shots::shots == 2) {
           TPX_ROLLED
           for (std::uint64_t r = 0; cut.has(r); ++r) {
-            if (!shots.collect(t, cut, r)) { return false; }
-            if (!shots.clear(t, cut, r, 2, false)) { return false; }
+            if (!collect(shots, t, cut, r)) { return false; }
           }
         }
         return true;
       });
-  }
-};
-
-/// A message of any number of rounds. Two are given ahead of the first that is taken. Where a
-/// block's threads can be crews, one gives, one folds, one collects (if there are two shots), and
-/// the last empties the cells; else one thread does all in turn.
-template <class Shots>
-struct streamed {
-  Shots shots;
-  std::uint64_t rounds;  // packets over the playing threads of a crew, rounded up
-
-  static constexpr std::string_view name = Shots::streamed_name;
-  static constexpr unsigned crews = Shots::shots + 1;
-  static constexpr unsigned block_threads = crews * crew_threads;
-  static constexpr unsigned resident_threads =
-    Shots::resident_threads / block_threads * block_threads;
-
-  template <thread_group Group>
-  TPX_HD void operator()(Group const& group) const {
-    turn<Group> const t{group, shots.wiring()};
-    if constexpr (requires { group.template split<crews>(); }) {
-      auto const all = group.template split<crews>();
-      deal const cut = deal::of(group, shots.packets(), crews);
-      take_turn(
-        t, rounds, 2, [] { return 0; }, [&](int) { return side_by_side(t, cut, all); });
-    } else {
-      deal const cut = deal::of(group, shots.packets());
-      take_turn(
-        t, rounds, 2, [] { return 0; }, [&](int) { return in_sequence(t, cut); });
-    }
-  }
-
- private:
-  template <class Group>
-  TPX_HD bool in_sequence(turn<Group> const& t, deal const& cut) const {
-    for (std::uint64_t round = 0; round < 3 || cut.has(round - 3); ++round) {
-      if (round >= 2 && cut.has(round - 2)) {
-        if (!shots.fold(t, cut, round - 2)) { return false; }
-        if (!shots.clear(t, cut, round - 2, 1, true)) { return false; }
-      }
-      if constexpr (Shots::shots == 2) {
-        if (round >= 3 && cut.has(round - 3)) {
-          if (!shots.collect(t, cut, round - 3)) { return false; }
-          if (!shots.clear(t, cut, round - 3, 2, true)) { return false; }
-        }
-      }
-      if (cut.has(round)) { shots.give(t, cut, round, nullptr); }
-    }
-    return true;
-  }
-
-  /// Threads that tell each other how far they are must do so together: all of them stay until none
-  /// has a packet left, or a wait of one was ended.
-  template <class Group, class Crews>
-  TPX_HD bool side_by_side(turn<Group> const& t, deal const& cut, Crews const& all) const {
-    TPX_ROLLED
-    for (std::uint64_t round = 0; all.any(cut.has(round)); ++round) {
-      if (all.any(!part(t, cut, all, round))) { return false; }
-      all.tell(round + 1);
-    }
-    return true;
-  }
-
-  /// What the thread's crew does in a round.
-  template <class Group, class Crews>
-  TPX_HD bool part(turn<Group> const& t, deal const& cut, Crews const& all,
-                   std::uint64_t round) const {
-    constexpr unsigned last = Shots::shots;
-    bool const mine = cut.has(round);
-    auto const role = all.role();
-    if (role == 0) {
-      if (round >= 2 && !all.until(last, round - 1)) { return false; }
-      if (mine) { shots.give(t, cut, round, nullptr); }
-      return true;
-    }
-    // Where the output is the input, what this crew writes must have been given before; and what
-    // was given was so after the last crew emptied these cells of what they held before.
-    if (!all.until(role - 1, round + 1)) { return false; }
-    if (!mine) { return true; }
-    if constexpr (last == 2) {
-      if (role == 2) {
-        return shots.collect(t, cut, round) && shots.clear(t, cut, round, 2, true) &&
-               shots.clear(t, cut, round, 1, true);
-      }
-    }
-    return shots.fold(t, cut, round) && (last == 2 || shots.clear(t, cut, round, 1, true));
   }
 };
 

@@ -3,7 +3,6 @@
 
 #include <tpx/protocol/wires.hpp>
 #include <tpx/space.hpp>
-#include <tpx/topology/topology.hpp>
 
 namespace tpx {
 
@@ -38,9 +37,7 @@ class turn {
   [[nodiscard]] TPX_HD bool conducts() const { return group_.channel() == 0; }
   [[nodiscard]] TPX_HD bool plays() const { return group_.channels() == 1 || !conducts(); }
 
-  [[nodiscard]] TPX_HD rank_set others() const {
-    return ((rank_set{1} << w_.size()) - 1) & ~(rank_set{1} << w_.rank);
-  }
+  [[nodiscard]] TPX_HD rank_set others() const { return tpx::others(w_); }
 
   /// The area of a round.
   [[nodiscard]] TPX_HD std::uint32_t area(std::uint64_t round) const {
@@ -66,6 +63,11 @@ class turn {
 
   /// Hears that all others have begun. False: the wait was ended.
   [[nodiscard]] TPX_HD bool meet() const { return hear(group_, w_, number()); }
+
+  /// Grows from round to round and from turn to turn.
+  [[nodiscard]] TPX_HD std::uint64_t tick(std::uint64_t rounds) const {
+    return number() << 24 | rounds;
+  }
 
   /// Writes down that this channel is in the turn, and the conductor, which turn that is. If the
   /// turn fails, nothing is ever read of it.

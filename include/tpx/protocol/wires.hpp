@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/runtime/cell.hpp>
+#include <tpx/topology/topology.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +13,8 @@ namespace tpx {
 ///
 /// Per channel: flag lines by kind and peer, then this rank's own message counts, then two slots
 /// for each peer. For turns at the cells (protocol/turn.hpp): what others announce, this rank's own
-/// records, then the areas of cells, then a byte for each cell. Offsets follow from the largest
-/// size alone, never from a payload.
+/// records, then the areas of cells, then a byte for each cell, then the marks of streamed turns
+/// (protocol/progress.hpp). Offsets follow from the largest size alone, never from a payload.
 struct window_layout {
   int ranks;
   int channels;
@@ -22,10 +23,14 @@ struct window_layout {
 
   static constexpr int slots = 2;  // messages in flight from one rank to another
   static constexpr int max_channels = 1024;
-  static constexpr int areas = 4;  // of cells; a turn goes through them round by round
+  static constexpr int areas = 4;          // of cells; a turn goes through them round by round
+  static constexpr int max_streams = 128;  // channels that do one step of a streamed turn
 
   /// Raised by `peer`, waited for by the window's rank.
   enum kind { sent, freed, sent_all, freed_all, arrived, kinds };
+
+  /// What a channel does in a round of a streamed turn.
+  enum step { given, taken, collected, steps };
 
   struct alignas(cache_line) line {
     std::uint64_t flag;              // messages so far
@@ -84,8 +89,15 @@ struct window_layout {
   [[nodiscard]] TPX_HD constexpr std::size_t asides_offset(int area) const {
     return cells_offset(areas) + static_cast<std::size_t>(area) * area_cells;
   }
+  [[nodiscard]] TPX_HD constexpr std::size_t marks_offset() const { return asides_offset(areas); }
+  [[nodiscard]] TPX_HD constexpr std::size_t mark_place(int place, step s, int peer) const {
+    return (static_cast<std::size_t>(place) * steps + s) * static_cast<std::size_t>(ranks) +
+           static_cast<std::size_t>(peer);
+  }
   [[nodiscard]] TPX_HD constexpr std::size_t bytes() const {
-    return area_cells == 0 ? slot_offset(channels, 0, 0) : asides_offset(areas);
+    return area_cells == 0
+             ? slot_offset(channels, 0, 0)
+             : marks_offset() + mark_place(max_streams, given, 0) * sizeof(std::uint64_t);
   }
 };
 
@@ -97,6 +109,7 @@ struct cell_offsets {
   std::uint32_t cells = 0;
   std::uint32_t area = 0;    // bytes of an area's cells
   std::uint32_t asides = 0;  // a byte a cell, area by area
+  std::uint32_t marks = 0;
 
   cell_offsets() = default;
   explicit constexpr cell_offsets(window_layout const& l)
@@ -104,7 +117,8 @@ struct cell_offsets {
         turns{static_cast<std::uint32_t>(l.turns_offset())},
         cells{static_cast<std::uint32_t>(l.cells_offset(0))},
         area{static_cast<std::uint32_t>(l.area_cells * sizeof(cell))},
-        asides{static_cast<std::uint32_t>(l.asides_offset(0))} {}
+        asides{static_cast<std::uint32_t>(l.asides_offset(0))},
+        marks{static_cast<std::uint32_t>(l.marks_offset())} {}
 };
 
 /// What one rank needs to reach the others, as this rank addresses it. Passed by value.
@@ -118,6 +132,11 @@ struct wires {
 
   [[nodiscard]] TPX_HD int size() const { return layout.ranks; }
 };
+
+/// All ranks but this one.
+[[nodiscard]] TPX_HD inline rank_set others(wires const& w) {
+  return ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << w.rank);
+}
 
 /// The d-th rank after this one; -1 where there are no more than d ranks.
 [[nodiscard]] TPX_HD inline int next_rank(wires const& w, int d) {

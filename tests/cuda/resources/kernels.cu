@@ -11,6 +11,7 @@
 #include <tpx/protocol/pushed_movement.hpp>
 #include <tpx/protocol/pushed_rows.hpp>
 #include <tpx/protocol/scatter.hpp>
+#include <tpx/protocol/streamed.hpp>
 #include <tpx/topology/all_pairs.hpp>
 #include <tpx/topology/ring.hpp>
 #include <tpx/topology/tree.hpp>
