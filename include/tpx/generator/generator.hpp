@@ -56,6 +56,7 @@ class generator {
                 .max_sequences = how.max_batch}},
         scheduler_{pages_},
         step_{model, pages_, drafter, how},
+        sampler_{sampler},
         reader_{sampler, vocabulary, model.vocab_size()} {}
 
   generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary,
@@ -157,6 +158,9 @@ class generator {
     detail::check_job(wanted,
                       {model_.vocab_size(), model_.pages(), Model::page_size, how_.max_batch,
                        max_tokens(model_), !std::same_as<Drafter, no_drafter>});
+    if constexpr (requires { sampler_.check(wanted.sampling); }) {
+      sampler_.check(wanted.sampling);
+    }
     auto const channel = std::make_shared<detail::job_channel>(
       ++last_id_, static_cast<std::size_t>(wanted.sequences),
       static_cast<std::size_t>(wanted.max_new_tokens), wanted.logprobs ? 1 : 0,
@@ -255,6 +259,7 @@ class generator {
   Pages pages_;
   detail::scheduler<Pages, run> scheduler_;
   detail::model_step<Model, Pages, Drafter, run> step_;
+  Sampler const& sampler_;
   detail::logits_reader<Sampler, Vocabulary> reader_;
   std::span<float> logits_;
   generator_metrics totals_;
