@@ -161,10 +161,8 @@ class generator {
     if constexpr (requires { sampler_.check(wanted.sampling); }) {
       sampler_.check(wanted.sampling);
     }
-    auto const channel = std::make_shared<detail::job_channel>(
-      ++last_id_, static_cast<std::size_t>(wanted.sequences),
-      static_cast<std::size_t>(wanted.max_new_tokens), wanted.logprobs ? 1 : 0,
-      static_cast<std::size_t>(wanted.top_logprobs), std::move(hears), cancels_);
+    auto const channel = std::make_shared<detail::job_channel>(++last_id_, detail::room_for(wanted),
+                                                               std::move(hears), cancels_);
     auto const healing = wanted.heal_tokens ? heal(wanted) : 0;
     news_.post(detail::make_run<run>(std::move(wanted), healing, channel));
     return job{channel};

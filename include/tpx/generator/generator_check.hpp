@@ -59,7 +59,9 @@ void check_job(Options const& job, job_limits const& limits) {
   check_count("max_rq_tokens", job.max_rq_tokens, 1);
   check_count("max_draft", job.max_draft, 0, 1024);
   check_count("sequences", job.sequences, 1, 1024);
-  check_count("top_logprobs", job.top_logprobs, 0, std::min<std::size_t>(limits.vocab_size, 1024));
+  auto const most_tops = std::min<std::size_t>(limits.vocab_size, 1024);
+  check_count("top_logprobs", job.top_logprobs, 0, most_tops);
+  check_count("raw_top_logprobs", job.raw_top_logprobs, 0, most_tops);
   expects(job.max_draft == 0 || limits.drafts, "max_draft, but the generator has no drafter",
           "give it one, as an ngram_drafter");
   expects(job.min_new_tokens <= job.max_new_tokens, [&] {

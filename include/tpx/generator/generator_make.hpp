@@ -45,6 +45,16 @@ template <class Options>
   return {loop_detector{*how}};
 }
 
+template <class Options>
+[[nodiscard]] output_room room_for(Options const& job) {
+  auto const count = [](int n) { return static_cast<std::size_t>(n); };
+  return {.sequences = count(job.sequences),
+          .tokens = count(job.max_new_tokens),
+          .scores = job.logprobs ? 1u : 0u,
+          .tops = count(job.top_logprobs),
+          .raw_tops = count(job.raw_top_logprobs)};
+}
+
 /// The first of a job's sequences; the others follow it. `healing`: bytes at the end of the prompt
 /// that have been taken off.
 template <class Run, class Options>
@@ -53,9 +63,10 @@ template <class Run, class Options>
   auto const rules = rules_of(wanted);
   any_filter filter = std::move(wanted.filter);
   auto const job = std::make_shared<Options const>(std::move(wanted));
+  auto const room = room_for(*job);
   auto const count = [](int n) { return static_cast<std::size_t>(n); };
   auto const make = [&](int sequence, any_filter its) {
-    auto const left = count(job->max_new_tokens);
+    auto const left = room.tokens;
     auto run = std::make_unique<Run>(
       Run{{.place = {.priority = job->priority},
            .left = left,
@@ -65,13 +76,14 @@ template <class Run, class Options>
           channel,
           count(sequence),
           job->prompt.size(),
-          typename Run::undo_log{job->banned_strings.empty() ? 0 : left,
-                                 std::move(its),
-                                 text_stream{rules},
-                                 loops_of(job->stop_on_loop, job->max_new_tokens),
-                                 healing_bytes{healing},
-                                 {},
-                                 score_list{job->logprobs, count(job->top_logprobs), left}},
+          typename Run::undo_log{
+            job->banned_strings.empty() ? 0 : left,
+            std::move(its),
+            text_stream{rules},
+            loops_of(job->stop_on_loop, job->max_new_tokens),
+            healing_bytes{healing},
+            {},
+            score_list{{room.scores, left}, {room.tops, left}, {room.raw_tops, left}}},
           draft_window{static_cast<std::uint32_t>(job->max_draft)}});
     for (auto const* prompt : {&job->prompt, &job->negative_prompt}) {
       if (prompt->empty()) { continue; }

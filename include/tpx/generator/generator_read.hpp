@@ -73,6 +73,9 @@ class logits_reader {
     };
     auto const mine = at(run.contexts[0]);
     if (run.contexts.size() == 2) { guide(mine, at(run.contexts[1]), run.options->guidance); }
+    run.log.begin_token();
+    auto& [scores, top, raw_top] = run.scores();
+    constexpr token_logprob none{-1, 0};  // where fewer tokens were possible
     sample_request const request{.logits = mine,
                                  .history = run.tokens(),
                                  .mask = run.mask,
@@ -80,10 +83,11 @@ class logits_reader {
                                  .step = run.generated(),
                                  .id = run.channel->id(),
                                  .logprobs = run.options->logprobs,
-                                 .top = run.scores().next(run.generated())};
-    run.log.begin_token();
+                                 .top = top.next(none),
+                                 .raw_top = raw_top.next(none)};
     sampled const chosen = sampler_.sample(request, run.options->sampling, run.state());
-    run.push(chosen.token, {chosen.logprob, chosen.raw_logprob, chosen.rank});
+    static_cast<void>(scores.next({chosen.logprob, chosen.raw_logprob, chosen.rank}));
+    run.push(chosen.token);
     return chosen.token;
   }
 

@@ -43,30 +43,36 @@ struct healing_bytes {
   }
 };
 
+/// A row of `width` values for each new token; nothing where that is 0.
+template <class T>
+struct token_rows {
+  std::size_t width = 0;
+  std::vector<T> all = {};
+
+  token_rows(std::size_t columns, std::size_t tokens) : width{columns} {
+    all.reserve(width * tokens);
+  }
+  /// The row of the next token, with `value` in it, to be written.
+  [[nodiscard]] std::span<T> next(T const& value) {
+    all.resize(all.size() + width, value);
+    return std::span{all}.last(width);
+  }
+  void rewind(std::size_t tokens) { all.resize(all.size() - tokens * width); }
+  [[nodiscard]] std::span<T const> of(std::size_t first, std::size_t tokens) const {
+    return std::span{all}.subspan(first * width, tokens * width);
+  }
+};
+
 /// How likely tokens were, as far as the job wants to know.
 struct score_list {
-  bool wanted = false;
-  std::size_t tops = 0;
-  std::vector<token_score> scores = {};
-  std::vector<token_logprob> top = {};
+  token_rows<token_score> scores;
+  token_rows<token_logprob> top;
+  token_rows<token_logprob> raw_top;
 
-  score_list() = default;
-  score_list(bool scored, std::size_t likeliest, std::size_t tokens)
-      : wanted{scored}, tops{likeliest} {
-    if (wanted) { scores.reserve(tokens); }
-    top.reserve(tops * tokens);
-  }
-  /// Room for the likeliest tokens at the position after the first `tokens`.
-  [[nodiscard]] std::span<token_logprob> next(std::size_t tokens) {
-    top.resize((tokens + 1) * tops, {-1, 0});  // what stays so was not possible
-    return std::span{top}.last(tops);
-  }
-  void push(token_score score) {
-    if (wanted) { scores.push_back(score); }
-  }
   void rewind(std::size_t tokens) {
-    if (wanted) { scores.resize(scores.size() - tokens); }
-    top.resize(top.size() - tokens * tops);
+    scores.rewind(tokens);
+    top.rewind(tokens);
+    raw_top.rewind(tokens);
   }
 };
 
@@ -98,11 +104,10 @@ struct job_run : scheduled_run {
   [[nodiscard]] std::vector<token_id> const& tokens() const { return contexts[0].tokens; }
   [[nodiscard]] std::size_t generated() const { return tokens().size() - prompt; }
 
-  void push(token_id token, token_score score) {
+  void push(token_id token) {
     for (auto& c : contexts) { c.tokens.push_back(token); }
     --left;
     --room;
-    scores().push(score);
   }
 
   void pop(std::size_t count) {
@@ -124,13 +129,14 @@ struct job_run : scheduled_run {
   void send(std::string_view piece, std::size_t count, std::string_view error = {}) {
     if (count == 0 && piece.empty() && reason == finish_reason::none) { return; }
     auto const first = std::exchange(sent, sent + count);
-    auto const& [wanted, tops, its, top] = scores();
+    auto const& [its, top, raw_top] = scores();
     channel->add({.job = channel->id(),
                   .sequence = sequence,
                   .text = piece,
                   .tokens = std::span{tokens()}.subspan(prompt + first, count),
-                  .scores = std::span{its}.subspan(wanted ? first : 0, wanted ? count : 0),
-                  .top = std::span{top}.subspan(first * tops, count * tops),
+                  .scores = its.of(first, count),
+                  .top = top.of(first, count),
+                  .raw_top = raw_top.of(first, count),
                   .reason = reason,
                   .error = error,
                   .metrics = clock.metrics});

@@ -59,11 +59,12 @@ struct job_options {
   any_filter filter = {};                        // what the text may be
   bool heal_tokens = false;  // the prompt's last token may become a longer one that begins so
   std::optional<loop_options> stop_on_loop = {};
-  int max_draft = 0;        // tokens guessed ahead, at most
-  int max_rq_tokens = 512;  // new tokens for which pages are claimed at a time
-  bool logprobs = false;    // fill in generated::scores
-  int top_logprobs = 0;     // and generated::top, with so many a token
-  std::uint64_t salt = 0;   // pages are shared among jobs of one salt alone
+  int max_draft = 0;         // tokens guessed ahead, at most
+  int max_rq_tokens = 512;   // new tokens for which pages are claimed at a time
+  bool logprobs = false;     // fill in generated::scores
+  int top_logprobs = 0;      // and generated::top, with so many a token
+  int raw_top_logprobs = 0;  // and generated::raw_top
+  std::uint64_t salt = 0;    // pages are shared among jobs of one salt alone
 };
 
 /// How likely a token was.
@@ -79,7 +80,9 @@ struct generated {
   std::string text;          // without what a stop string cuts off; UTF-8 if the tokens are
   std::vector<token_id> tokens;
   std::vector<token_score> scores;  // a token each, if asked for
-  std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first
+  std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first, where each was drawn
+  std::vector<token_logprob>
+    raw_top;  // (tokens, raw_top_logprobs), in the model's own distribution
   finish_reason reason = finish_reason::none;
   std::string error;    // what went wrong, if the reason is failed
   job_metrics metrics;  // when it has ended
@@ -102,6 +105,7 @@ struct fresh_output {
   std::span<token_id const> tokens;
   std::span<token_score const> scores;
   std::span<token_logprob const> top;
+  std::span<token_logprob const> raw_top;
   finish_reason reason;  // not none: this is the sequence's last call
   std::string_view error;
   job_metrics const& metrics;
