@@ -9,6 +9,7 @@
 #include <tpx/generator/generator_read.hpp>
 #include <tpx/generator/generator_run.hpp>
 #include <tpx/generator/generator_step.hpp>
+#include <tpx/generator/healed_filter.hpp>
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_channel.hpp>
 #include <tpx/generator/metrics.hpp>
@@ -174,7 +175,11 @@ class generator {
     token_healing<Vocabulary> healing{*pieces_, wanted.prompt};
     wanted.prompt.resize(healing.kept());
     auto const bytes = healing.prefix().size();
-    if (bytes > 0) { wanted.filter = std::move(healing); }
+    if (bytes > 0 && wanted.filter.has_value()) {
+      wanted.filter = healed_filter{*pieces_, std::move(healing), std::move(wanted.filter)};
+    } else if (bytes > 0) {
+      wanted.filter = std::move(healing);
+    }
     return bytes;
   }
 

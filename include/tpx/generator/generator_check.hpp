@@ -68,8 +68,6 @@ void check_job(Options const& job, job_limits const& limits) {
     return "min_new_tokens is " + std::to_string(job.min_new_tokens) + " and max_new_tokens " +
            std::to_string(job.max_new_tokens);
   });
-  expects(!job.heal_tokens || !job.filter.has_value(),
-          "heal_tokens with a filter: they do not agree on where the text begins");
   for (auto const* strings : {&job.stop_strings, &job.banned_strings}) {
     for (std::string const& s : *strings) {
       std::string valid;

@@ -56,7 +56,7 @@ struct job_options {
   std::vector<token_id> stop_tokens = {};
   std::vector<std::string> stop_strings = {};
   std::vector<std::string> banned_strings = {};  // whatever their case; the text avoids them
-  any_filter filter = {};                        // what the text may be
+  any_filter filter = {};    // what the text may be, which begins where the prompt ends
   bool heal_tokens = false;  // the prompt's last token may become a longer one that begins so
   std::optional<loop_options> stop_on_loop = {};
   int max_draft = 0;         // tokens guessed ahead, at most
