@@ -129,6 +129,25 @@ TEST_CASE("a text ends before a stop string, and what only began like one is sen
   REQUIRE(whole.tokens.size() == 7);
 }
 
+TEST_CASE("stop and banned strings may count in a scope of the text alone") {
+  using tpx::text_action;
+  options job{.prompt = {0}, .max_new_tokens = 60};
+  // The alphabet over and over: "hij" stops from the first "xyz" on.
+  job.text_patterns = {{.text = "hij", .scopes = 0b10},
+                       {.text = "xyz", .action = text_action::Enter, .enters = 1}};
+  auto const by_pattern = run(job);
+  REQUIRE(by_pattern.reason == finish_reason::stop_string);
+  REQUIRE(by_pattern.text == "bcdefghijklmnopqrstuvwxyzabcdefg");
+  // From token "k" on it is scope 2, where "l" may not be; then the model only says "a".
+  job.text_patterns = {{.text = "cd", .action = text_action::Ban, .scopes = 0b10},
+                       {.text = "lm", .action = text_action::Ban, .scopes = 0b100}};
+  job.scope_tokens = {{10, 2}};
+  auto const by_token = run(job);
+  REQUIRE(by_token.reason == finish_reason::max_new_tokens);
+  REQUIRE(by_token.text.starts_with("bcdefghijka"));
+  REQUIRE(by_token.tokens.size() == 60);
+}
+
 TEST_CASE("a text that goes in circles ends") {
   counting_model<16> model{20, 4};
   tpx::loop_options const loops{.max_period = 8, .repeats = 5, .min_tokens = 0};

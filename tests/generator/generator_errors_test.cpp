@@ -68,6 +68,14 @@ TEST_CASE("a job that could never run is refused when it is enqueued, with the r
   REQUIRE(says(refusal([](options& o) { o.max_draft = 3; }), "no drafter"));
   REQUIRE(says(refusal([](options& o) { o.stop_strings = {""}; }), "empty"));
   REQUIRE(says(refusal([](options& o) { o.banned_strings = {"\xff"}; }), "not UTF-8"));
+  REQUIRE(says(refusal([](options& o) { o.text_patterns = {{.text = ""}}; }), "empty"));
+  REQUIRE(says(refusal([](options& o) { o.text_patterns = {{.text = "a", .enters = 32}}; }),
+               "33 scopes"));
+  REQUIRE(says(refusal([](options& o) {
+                 o.scope_tokens = {{3, 1}, {40, 1}};
+               }),
+               "scope_tokens[1] is 40"));
+  REQUIRE(says(refusal([](options& o) { o.scope_tokens = {{4, 99}}; }), "100 scopes"));
   REQUIRE(says(refusal([](options& o) { o.guidance = std::numeric_limits<float>::quiet_NaN(); }),
                "guidance"));
   // 160 positions: the last new token needs none.

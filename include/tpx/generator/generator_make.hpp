@@ -19,16 +19,15 @@
 
 namespace tpx::detail {
 
-/// Stop strings are patterns 0, 1, ...; banned strings follow.
 template <class Options>
-[[nodiscard]] std::shared_ptr<text_rules const> rules_of(Options const& job) {
-  std::vector<text_pattern> patterns;
-  for (std::string const& s : job.stop_strings) { patterns.push_back({.text = s}); }
-  for (std::string const& s : job.banned_strings) {
-    patterns.push_back({.text = s, .action = text_action::Ban, .ignore_case = true});
-  }
-  return std::make_shared<text_rules const>(
-    text_rules{.patterns = matcher{patterns}, .stop_tokens = job.stop_tokens});
+[[nodiscard]] std::shared_ptr<text_rules const> rules_of(Options const& job,
+                                                         std::span<text_pattern const> patterns) {
+  std::size_t last = 0;  // scope
+  for (auto const& p : patterns) { last = std::max<std::size_t>(last, p.enters); }
+  for (auto const& t : job.scope_tokens) { last = std::max<std::size_t>(last, t.scope); }
+  return std::make_shared<text_rules const>(text_rules{.patterns = matcher{patterns, last + 1},
+                                                       .stop_tokens = job.stop_tokens,
+                                                       .scope_tokens = job.scope_tokens});
 }
 
 /// Reserved for a whole run, so that its steps allocate nothing.
@@ -60,7 +59,10 @@ template <class Options>
 template <class Run, class Options>
 [[nodiscard]] std::unique_ptr<Run> make_run(Options wanted, std::size_t healing,
                                             std::shared_ptr<job_channel> channel) {
-  auto const rules = rules_of(wanted);
+  auto const patterns = patterns_of(wanted);
+  auto const rules = rules_of(wanted, patterns);
+  bool const bans = std::any_of(patterns.begin(), patterns.end(),
+                                [](auto const& p) { return p.action == text_action::Ban; });
   any_filter filter = std::move(wanted.filter);
   auto const job = std::make_shared<Options const>(std::move(wanted));
   auto const room = room_for(*job);
@@ -77,7 +79,7 @@ template <class Run, class Options>
           count(sequence),
           job->prompt.size(),
           typename Run::undo_log{
-            job->banned_strings.empty() ? 0 : left,
+            bans ? left : 0,
             std::move(its),
             text_stream{rules},
             loops_of(job->stop_on_loop, job->max_new_tokens),

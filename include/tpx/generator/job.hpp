@@ -5,6 +5,7 @@
 #include <tpx/generator/loop_detector.hpp>
 #include <tpx/generator/metrics.hpp>
 #include <tpx/generator/sample/request.hpp>
+#include <tpx/generator/text_pattern.hpp>
 #include <tpx/generator/token.hpp>
 
 #include <cstddef>
@@ -56,6 +57,11 @@ struct job_options {
   std::vector<token_id> stop_tokens = {};
   std::vector<std::string> stop_strings = {};
   std::vector<std::string> banned_strings = {};  // whatever their case; the text avoids them
+  // More of both, in scopes of the text: a Stop or Ban pattern counts where its `scopes` say, an
+  // Enter pattern and a scope token say where another scope begins. A text begins in scope 0, and
+  // the strings above count in all. What the patterns show is read by enqueue alone.
+  std::vector<text_pattern> text_patterns = {};
+  std::vector<scope_token> scope_tokens = {};
   any_filter filter = {};    // what the text may be, which begins where the prompt ends
   bool heal_tokens = false;  // the prompt's last token may become a longer one that begins so
   std::optional<loop_options> stop_on_loop = {};
