@@ -78,14 +78,13 @@ template <class Run, class Options>
           channel,
           count(sequence),
           job->prompt.size(),
-          typename Run::undo_log{
-            bans ? left : 0,
-            std::move(its),
-            text_stream{rules},
-            loops_of(job->stop_on_loop, job->max_new_tokens),
-            healing_bytes{healing},
-            {},
-            score_list{{room.scores, left}, {room.tops, left}, {room.raw_tops, left}}},
+          std::move(its),
+          text_stream{rules},
+          loops_of(job->stop_on_loop, job->max_new_tokens),
+          healing_bytes{healing},
+          {},
+          score_list{{room.scores, left}, {room.tops, left}, {room.raw_tops, left}},
+          typename Run::undo_log{bans ? left : 0},
           draft_window{static_cast<std::uint32_t>(job->max_draft)}});
     for (auto const* prompt : {&job->prompt, &job->negative_prompt}) {
       if (prompt->empty()) { continue; }

@@ -60,8 +60,8 @@ class logits_reader {
   template <class Run>
   void finish(Run& run, finish_reason reason, std::string_view error = {}) {
     run.reason = reason;
-    if (run.text().ended() != text_end::none) { return; }
-    auto const last = run.text().finish();
+    if (run.text.ended() != text_end::none) { return; }
+    auto const last = run.text.finish();
     run.send(last.text, last.tokens, error);
   }
 
@@ -73,8 +73,8 @@ class logits_reader {
     };
     auto const mine = at(run.contexts[0]);
     if (run.contexts.size() == 2) { guide(mine, at(run.contexts[1]), run.options->guidance); }
-    run.log.begin_token();
-    auto& [scores, top, raw_top] = run.scores();
+    run.begin_token();
+    auto& [scores, top, raw_top] = run.scores;
     constexpr token_logprob none{-1, 0};  // where fewer tokens were possible
     sample_request const request{.logits = mine,
                                  .history = run.tokens(),
@@ -85,7 +85,7 @@ class logits_reader {
                                  .logprobs = run.options->logprobs,
                                  .top = top.next(none),
                                  .raw_top = raw_top.next(none)};
-    sampled const chosen = sampler_.sample(request, run.options->sampling, run.state());
+    sampled const chosen = sampler_.sample(request, run.options->sampling, run.state);
     static_cast<void>(scores.next({chosen.logprob, chosen.raw_logprob, chosen.rank}));
     run.push(chosen.token);
     return chosen.token;
@@ -94,9 +94,9 @@ class logits_reader {
   /// Returns whether the text goes on after this token.
   template <class Run>
   bool take(Run& run, token_id token) {
-    run.filter().accept(token);
-    bool const loops = run.loops().push(token);
-    auto const news = run.text().push(token, run.healing().cut(vocabulary_.piece(token)));
+    run.filter.accept(token);
+    bool const loops = run.loops.push(token);
+    auto const news = run.text.push(token, run.healing.cut(vocabulary_.piece(token)));
     if (news.rewind > 0) {
       run.pop(news.rewind);
     } else {

@@ -79,15 +79,20 @@ struct score_list {
 /// One sequence of a job, from its prompt to its end.
 template <class Options, class State>
 struct job_run : scheduled_run {
-  /// What a token changes besides the contexts, and a ban takes back.
-  using undo_log =
-    transaction<any_filter, text_stream, loop_watch, healing_bytes, State, score_list>;
+  using undo_log = transaction<scheduled_run, any_filter, text_stream, loop_watch, healing_bytes,
+                               State, score_list>;
 
   std::shared_ptr<Options const> options;
   std::shared_ptr<job_channel> channel;
   std::size_t sequence;  // of the job's
   std::size_t prompt;    // tokens
-  undo_log log;
+  any_filter filter;
+  text_stream text;
+  loop_watch loops;
+  healing_bytes healing;
+  State state;
+  score_list scores;
+  undo_log log;  // over all from `filter` on and the scheduled run
   draft_window window;
   std::vector<std::uint32_t> mask = {};  // what may come next; empty: everything
   job_clock clock = {};
@@ -95,26 +100,14 @@ struct job_run : scheduled_run {
   finish_reason reason = finish_reason::none;
   std::vector<std::unique_ptr<job_run>> followers = {};  // sequences that wait for its prompt
 
-  [[nodiscard]] any_filter& filter() { return log.template get<any_filter>(); }
-  [[nodiscard]] text_stream& text() { return log.template get<text_stream>(); }
-  [[nodiscard]] loop_watch& loops() { return log.template get<loop_watch>(); }
-  [[nodiscard]] healing_bytes& healing() { return log.template get<healing_bytes>(); }
-  [[nodiscard]] State& state() { return log.template get<State>(); }
-  [[nodiscard]] score_list& scores() { return log.template get<score_list>(); }
   [[nodiscard]] std::vector<token_id> const& tokens() const { return contexts[0].tokens; }
   [[nodiscard]] std::size_t generated() const { return tokens().size() - prompt; }
 
-  void push(token_id token) {
-    for (auto& c : contexts) { c.tokens.push_back(token); }
-    --left;
-    --room;
-  }
-
+  /// Before a token changes anything.
+  void begin_token() { log.begin_token(*this, filter, text, loops, healing, state, scores); }
+  /// All is as it was before the last `count` tokens.
   void pop(std::size_t count) {
-    for (auto& c : contexts) { c.tokens.resize(c.tokens.size() - count); }
-    left += count;
-    room += count;
-    log.rewind(count);
+    log.rewind(count, *this, filter, text, loops, healing, state, scores);
   }
 
   /// Of its draft so many tokens were right.
@@ -129,14 +122,13 @@ struct job_run : scheduled_run {
   void send(std::string_view piece, std::size_t count, std::string_view error = {}) {
     if (count == 0 && piece.empty() && reason == finish_reason::none) { return; }
     auto const first = std::exchange(sent, sent + count);
-    auto const& [its, top, raw_top] = scores();
     channel->add({.job = channel->id(),
                   .sequence = sequence,
                   .text = piece,
                   .tokens = std::span{tokens()}.subspan(prompt + first, count),
-                  .scores = its.of(first, count),
-                  .top = top.of(first, count),
-                  .raw_top = raw_top.of(first, count),
+                  .scores = scores.scores.of(first, count),
+                  .top = scores.top.of(first, count),
+                  .raw_top = scores.raw_top.of(first, count),
                   .reason = reason,
                   .error = error,
                   .metrics = clock.metrics});

@@ -73,7 +73,9 @@ class model_step {
   [[nodiscard]] auto taken() const { return taken_; }
 
   /// The tokens of `run` are known: what the step has written and is still so is in the cache now.
-  /// Returns false if there are not enough pages any more for its room.
+  /// A refused draft and a banned text are alike here: the model has seen more than the tokens are,
+  /// and cache, hashes, recurrent state and drafter go back to them. Returns false if there are not
+  /// enough pages any more for its room.
   [[nodiscard]] bool keep(Run& run) {
     bool enough = true;
     for (auto& c : run.contexts) {
@@ -83,8 +85,8 @@ class model_step {
         pages_.append(c.sequence, std::span{c.tokens}.subspan(c.cached, kept - c.cached));
       } else if (kept < c.cached) {
         enough = pages_.rewind(c.sequence, kept) && enough;
-        if (run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       }
+      if (kept < seen && run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       c.cached = kept;
       enough = states_.after(c, seen, prompt_of(run, c)) && enough;
     }
