@@ -122,6 +122,8 @@ struct job_run : scheduled_run {
   void send(std::string_view piece, std::size_t count, std::string_view error = {}) {
     if (count == 0 && piece.empty() && reason == finish_reason::none) { return; }
     auto const first = std::exchange(sent, sent + count);
+    clock.metrics.preemptions = preemptions;
+    clock.metrics.requeues = requeues;
     channel->add({.job = channel->id(),
                   .sequence = sequence,
                   .text = piece,

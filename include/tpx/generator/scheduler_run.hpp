@@ -35,7 +35,9 @@ struct scheduled_run {
   std::size_t room = 0;       // new tokens that pages are claimed for yet
   std::size_t most_room = 0;  // that are claimed at a time
   std::uint64_t salt = 0;
-  std::size_t rows = 0;  // logits wanted in this step
+  std::size_t rows = 0;           // logits wanted in this step
+  std::uint64_t preemptions = 0;  // times that it made way for a higher priority
+  std::uint64_t requeues = 0;     // and that it went back for more room
 
   /// One token lacks: this step can choose the next.
   [[nodiscard]] bool decoding() const {
