@@ -32,8 +32,6 @@ class model_step {
   [[nodiscard]] bool start(Run& run) {
     bool enough = true;
     for (auto& c : run.contexts) { enough = states_.open(c, prompt_of(run, c)) && enough; }
-    for (auto const& key : pages_.evicted()) { states_.evicted(key); }
-    pages_.evicted_done();
     if (run.options->max_draft > 0) {
       drafter_.open(run.contexts[0].sequence, run.contexts[0].cached);
     }
@@ -52,6 +50,8 @@ class model_step {
     auto const left = batch_.share(running, how_.token_budget);
     drafts_.draft(running, batch_, pages_, left);
     batch_.gather(running, pages_);
+    for (auto const& key : pages_.evicted()) { states_.evicted(key); }
+    pages_.evicted_done();
     for (Run* const run : batch_.runs()) {
       if (run->drafted() == 0) { continue; }
       for (auto const& c : run->contexts) { states_.before_draft(c); }
