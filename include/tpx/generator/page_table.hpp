@@ -219,7 +219,7 @@ class page_table {
 
   /// Adds at most `max_moves` copies that bring pages which follow each other side by side, and
   /// returns how many; 0: all lie so, or nobody's pages lack. Not between a forward and its
-  /// append(). One of these calls in many makes a plan, in O(pages); the others cost O(max_moves).
+  /// append(). One call in pages / 64 may make a plan, in O(pages); the others cost O(max_moves).
   std::size_t defragment(std::size_t max_moves) { return defragmenter_.run(sequences_, max_moves); }
 
   /// Checks every invariant; throws with which is broken and where. For tests and debugging.
