@@ -58,7 +58,7 @@ class generator {
         scheduler_{pages_},
         step_{model, pages_, drafter, how},
         sampler_{sampler},
-        reader_{sampler, vocabulary, model.vocab_size()} {}
+        reader_{sampler, vocabulary, model.vocab_size(), columns(model)} {}
 
   generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary,
             generator_options const& how = {}) requires std::same_as<Drafter, no_drafter>
@@ -148,6 +148,11 @@ class generator {
   static std::size_t host_pages(Model const& model) {
     if constexpr (tiered_model<Model>) { return model.host_pages(); }
     return 0;
+  }
+
+  static std::size_t columns(Model const& model) {
+    if constexpr (requires { model.columns(); }) { return model.columns(); }
+    return model.vocab_size();
   }
 
   static std::size_t max_tokens(Model const& model) {
