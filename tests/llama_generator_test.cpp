@@ -141,7 +141,7 @@ std::vector<options_t> varied_jobs(std::vector<sample::token_bias> const& biases
   std::vector<options_t> jobs;
   for (std::size_t i = 0; i < 12; ++i) {
     options_t job{.prompt = prompts[i % prompts.size()].at("prompt_ids").get<ids>(),
-                  .max_new_tokens = sanitized ? 4 : 16,
+                  .max_new_tokens = sanitized ? 4 : 10,
                   .seed = i};
     job.sampling = {sample::Temperature{0.8f}};
     if (i % 2 == 0) { job.sampling.set(sample::TopK{30}); }
