@@ -203,7 +203,7 @@ TEST_CASE("a banned string is never in the text, and the rest is as if it had no
   constexpr std::size_t vocab = 6;
   letters const names{vocab};
   std::vector<std::string> const banned = {"ab", "cde", "ff", "ea"};
-  for (std::size_t drafts : {0, 4}) {
+  for (std::size_t const drafts : {std::size_t{0}, std::size_t{4}}) {
     hash_model<16> model{400, vocab};
     noisy sampler;
     foresight drafter{vocab, 4};

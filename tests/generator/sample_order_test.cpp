@@ -111,7 +111,7 @@ void expect_same_tokens(Make make) {
   for (int const n : {2, 4}) {
     std::vector<std::uint32_t> words;
     std::vector<token_id> drawn;
-    world::on_ranks(n, [&](group& g) {
+    ::world::on_ranks(n, [&](group& g) {
       comm_t comm{g};
       over_ranks const reduction{comm};
       auto const begin = [&](int r) {
@@ -164,8 +164,8 @@ TEST_CASE("a row without a token to draw is the writer's error alone") {
   chain part{{.columns = 4}};
   sample_order<chain> order;
   chain::state memory{};
-  std::vector<float> none(4, -std::numeric_limits<float>::infinity());
-  auto const told = order.write({}, {.logits = none}, {}, memory);
+  std::vector<float> impossible(4, -std::numeric_limits<float>::infinity());
+  auto const told = order.write({}, {.logits = impossible}, {}, memory);
   std::vector<std::uint32_t> const words{told.begin(), told.end()};
-  REQUIRE_NOTHROW(order.carry_out(words, part, none, 4, whole_vocabulary{}));
+  REQUIRE_NOTHROW(order.carry_out(words, part, impossible, 4, whole_vocabulary{}));
 }
