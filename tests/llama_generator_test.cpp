@@ -139,7 +139,7 @@ using options_t = job_options<stages_t::parameters>;
 std::vector<options_t> varied_jobs(std::vector<sample::token_bias> const& biases) {
   static auto const prompts = golden(bible).at("greedy");
   std::vector<options_t> jobs;
-  for (std::size_t i = 0; i < 12; ++i) {
+  for (std::size_t i = 0; i < 12; i += sanitized ? 3 : 1) {
     options_t job{.prompt = prompts[i % prompts.size()].at("prompt_ids").get<ids>(),
                   .max_new_tokens = sanitized ? 4 : 10,
                   .seed = i};
@@ -189,7 +189,7 @@ TEST_CASE("each rank samples from its part of the vocabulary, as one would from 
   auto const model = llama::opened::open(bible);
   std::vector<generated> first;  // of one rank
   for (int n : {1, 2, 4, 8}) {
-    if (sanitized && n > 2) { continue; }
+    if (sanitized && n != 2) { continue; }
     INFO(n << " ranks");
     std::vector<generated> whole;
     on_leader<served_t>(model.files, n, {.pages = 400}, [&](auto& leader) {
@@ -200,8 +200,8 @@ TEST_CASE("each rank samples from its part of the vocabulary, as one would from 
     on_part_leader<served_t, stages_t>(
       model.files, n, {.pages = 400},
       [&](auto& leader, auto& chain) { parts = outputs(leader, chain, model.words); });
-    if (n == 1) { first = whole; }
-    REQUIRE(parts.size() == 14);
+    if (first.empty()) { first = whole; }
+    REQUIRE(parts.size() == (sanitized ? 4 : 14));
     for (std::size_t i = 0; i < parts.size(); ++i) {
       INFO("sequence " << i << parts[i].error);
       CHECK(parts[i].reason == finish_reason::max_new_tokens);
