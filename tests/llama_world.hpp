@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include "llama/leader.hpp"
+#include "llama/leading_sampler.hpp"
 #include "llama/model.hpp"
 #include "world.hpp"
 
@@ -42,6 +42,26 @@ void on_leader(llama::checkpoint const& files, int n, llama::model_options const
       f(leader);
     },
     deadline);
+}
+
+/// The same, and every rank samples from its part of the vocabulary: f(part_leader, sampler).
+template <class Model, class Chain, class F>
+void on_part_leader(llama::checkpoint const& files, int n, llama::model_options const& options,
+                    F f) {
+  auto const plan = plan_of(files, n);
+  on_ranks(
+    n,
+    [&](group& g) {
+      comm_t comm{g};
+      Model own{comm, files, plan, options};
+      llama::orders orders{g};
+      auto chain = llama::part_sampler<Chain>(own);
+      if (g.rank() != 0) { return llama::follow_sampling(own, orders, chain); }
+      llama::part_leader<Model> leader{g, own, orders};
+      llama::leading_sampler sampler{own, chain, orders};
+      f(leader, sampler);
+    },
+    std::chrono::seconds{60});
 }
 
 }  // namespace world

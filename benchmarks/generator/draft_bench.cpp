@@ -119,10 +119,12 @@ void transaction_token(benchmark::State& state) {
   struct sampler_state {
     double mu[8];
   };
-  tpx::transaction t{64, sampler_state{}, std::array<std::uint64_t, 4>{}};
+  sampler_state sampler{};
+  std::array<std::uint64_t, 4> counts{};
+  tpx::transaction<sampler_state, std::array<std::uint64_t, 4>> t{64};
   for (auto _ : state) {
-    t.begin_token();
-    benchmark::DoNotOptimize(++t.get<std::array<std::uint64_t, 4>>()[0]);
+    t.begin_token(sampler, counts);
+    benchmark::DoNotOptimize(++counts[0]);
   }
 }
 BENCHMARK(transaction_token);

@@ -19,6 +19,13 @@ class engine_of final : public engine {
   std::span<float> forward(std::span<tpx::step_part const> parts) override {
     return model_.forward(parts);
   }
+  std::span<float> forward_own(std::span<tpx::step_part const> parts) override {
+    return model_.forward_own(parts);
+  }
+  std::span<float> own_logits() const override { return model_.own_logits(); }
+  tpx::shard_range own() const override { return model_.own(); }
+  void max(std::span<std::uint64_t> values) override { model_.max(values); }
+  void sum(std::span<std::uint64_t> values) override { model_.sum(values); }
   std::size_t check(std::span<tpx::step_part const> parts) const override {
     return model_.check(parts);
   }

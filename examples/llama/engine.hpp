@@ -17,6 +17,11 @@ class engine {
 
   /// See model.
   virtual std::span<float> forward(std::span<tpx::step_part const> parts) = 0;
+  virtual std::span<float> forward_own(std::span<tpx::step_part const> parts) = 0;
+  [[nodiscard]] virtual std::span<float> own_logits() const = 0;
+  [[nodiscard]] virtual tpx::shard_range own() const = 0;
+  virtual void max(std::span<std::uint64_t> values) = 0;
+  virtual void sum(std::span<std::uint64_t> values) = 0;
   virtual std::size_t check(std::span<tpx::step_part const> parts) const = 0;
   virtual void copy(std::span<tpx::page_copy const> copies) = 0;
   virtual void store(tpx::page_id page, std::uint32_t host, std::size_t tokens) = 0;

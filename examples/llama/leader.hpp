@@ -1,63 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/command_channel.hpp>
+#include "orders.hpp"
+
 #include <tpx/generator/model.hpp>
 
-#include <algorithm>
-#include <array>
+#include <concepts>
 #include <cstdint>
 #include <exception>
 #include <span>
 #include <vector>
 
 namespace llama {
-
-/// What rank 0 tells the others to do with their parts of a model, as words. All ranks make one.
-class orders {
- public:
-  enum : std::uint32_t { step, copy, store, fetch, end };  // an order's first word
-
-  explicit orders(tpx::group& g) : channel_{g, 0, "orders"} {}
-
-  /// Rank 0 writes an order here, then sends it to all. It stays until the next begin().
-  void begin(std::uint32_t what) { words_.assign(1, what); }
-  void add(std::size_t word) { words_.push_back(static_cast<std::uint32_t>(word)); }
-  template <class T>
-  void add(std::span<T const> words) {
-    words_.insert(words_.end(), words.begin(), words.end());
-  }
-  void send() {
-    for (std::size_t at = 0; at < words_.size(); at += message::capacity) {
-      message m;
-      m.left = static_cast<std::uint32_t>(words_.size() - at);
-      std::copy_n(words_.data() + at, m.size(), m.words.data());
-      channel_.send(m);
-    }
-  }
-
-  /// The next order, however long it takes to come; valid until the next call.
-  std::span<std::uint32_t const> receive() {
-    auto m = channel_.receive(tpx::idle_forever);
-    words_.clear();
-    for (;;) {
-      words_.insert(words_.end(), m.words.begin(), m.words.begin() + m.size());
-      if (m.left <= message::capacity) { return words_; }
-      m = channel_.receive();
-    }
-  }
-
- private:
-  struct message {
-    static constexpr std::uint32_t capacity = 255;
-    std::uint32_t left;  // words of the order from here on
-    std::array<std::uint32_t, capacity> words{};
-    [[nodiscard]] std::uint32_t size() const { return std::min(left, capacity); }
-  };
-
-  tpx::command_channel<message> channel_;
-  std::vector<std::uint32_t> words_;
-};
 
 /// A model that is cut over the ranks of a group as its rank 0 sees it: a tpx::generator_model and
 /// tpx::tiered_model, which tells the other ranks, who are in follow(), what it does.
@@ -87,26 +41,14 @@ class leader {
   [[nodiscard]] std::size_t max_tokens() const { return model_.max_tokens(); }
   [[nodiscard]] std::size_t host_pages() const { return model_.host_pages(); }
 
+  /// All logits, gathered.
   std::span<float> forward(std::span<tpx::step_part const> parts) {
-    model_.check(parts);
-    orders_.begin(orders::step);
-    for (auto const& part : parts) {
-      auto const end = part.start + part.tokens.size();
-      auto const pages = part.pages.first((end + page_size - 1) / page_size);
-      for (auto const n : {part.start, part.rows, part.tokens.size(), pages.size()}) {
-        orders_.add(n);
-      }
-      orders_.add(part.tokens);
-      orders_.add(pages);
-    }
-    orders_.send();
-    try {
-      return model_.forward(parts);
-    } catch (std::exception const& e) {  // the others are in the step
-      if (!group_.me().aborted()) { group_.abort(tpx::errc::rank_failed, e.what()); }
-      group_.check();
-      throw;
-    }
+    return forward(orders::step, parts, [&] { return model_.forward(parts); });
+  }
+
+  /// Those of this rank's part of the vocabulary; so have the others theirs.
+  std::span<float> forward_own(std::span<tpx::step_part const> parts) {
+    return forward(orders::step_own, parts, [&] { return model_.forward_own(parts); });
   }
 
   void copy(std::span<tpx::page_copy const> copies) {
@@ -129,6 +71,29 @@ class leader {
   }
 
  private:
+  template <class F>
+  std::span<float> forward(std::uint32_t what, std::span<tpx::step_part const> parts, F&& own) {
+    model_.check(parts);
+    orders_.begin(what);
+    for (auto const& part : parts) {
+      auto const end = part.start + part.tokens.size();
+      auto const pages = part.pages.first((end + page_size - 1) / page_size);
+      for (auto const n : {part.start, part.rows, part.tokens.size(), pages.size()}) {
+        orders_.add(n);
+      }
+      orders_.add(part.tokens);
+      orders_.add(pages);
+    }
+    orders_.send();
+    try {
+      return own();
+    } catch (std::exception const& e) {  // the others are in the step
+      if (!group_.me().aborted()) { group_.abort(tpx::errc::rank_failed, e.what()); }
+      group_.check();
+      throw;
+    }
+  }
+
   void move(std::uint32_t what, std::uint32_t from, std::uint32_t to, std::size_t tokens) {
     orders_.begin(what);
     for (auto const n : {std::size_t{from}, std::size_t{to}, tokens}) { orders_.add(n); }
@@ -140,10 +105,27 @@ class leader {
   orders& orders_;
 };
 
-/// Carries out what rank 0's leader tells, with this rank's part of the model, until the leader
-/// ends. Errors: those of the model and of the group; let run_ranks() have them.
+/// The same, with the logits of rank 0's part of the vocabulary: for a leading_sampler.
 template <class Model>
-void follow(Model& own, orders& from) {
+class part_leader : public leader<Model> {
+ public:
+  part_leader(tpx::group& g, Model& own, orders& to)
+      : leader<Model>{g, own, to}, columns_{own.own().size()} {}
+
+  [[nodiscard]] std::size_t columns() const { return columns_; }
+  std::span<float> forward(std::span<tpx::step_part const> parts) {
+    return this->forward_own(parts);
+  }
+
+ private:
+  std::size_t columns_;
+};
+
+/// Carries out what rank 0's leader tells, with this rank's part of the model, until the leader
+/// ends; sample(words) what its leading_sampler does. Errors: those of the model and of the group;
+/// let run_ranks() have them.
+template <class Model, std::invocable<std::span<std::uint32_t const>> Sample>
+void follow(Model& own, orders& from, Sample&& sample) {
   std::vector<tpx::step_part> parts;
   std::vector<tpx::page_copy> copies;
   for (;;) {
@@ -153,8 +135,10 @@ void follow(Model& own, orders& from) {
       words = words.subspan(n);
       return front;
     };
-    switch (take(1)[0]) {
+    auto const what = take(1)[0];
+    switch (what) {
       case orders::step:
+      case orders::step_own:
         parts.clear();
         while (!words.empty()) {
           auto const head = take(4);
@@ -166,7 +150,10 @@ void follow(Model& own, orders& from) {
              .rows = head[1],
              .slot = 0});
         }
-        own.forward(parts);
+        static_cast<void>(what == orders::step ? own.forward(parts) : own.forward_own(parts));
+        break;
+      case orders::sample:
+        sample(words);
         break;
       case orders::copy:
         copies.clear();
@@ -186,6 +173,12 @@ void follow(Model& own, orders& from) {
         return;
     }
   }
+}
+
+/// Of a leader without a leading_sampler.
+template <class Model>
+void follow(Model& own, orders& from) {
+  follow(own, from, [](auto) {});
 }
 
 }  // namespace llama

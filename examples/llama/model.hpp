@@ -3,6 +3,7 @@
 
 #include "rank_weights.hpp"
 
+#include <tpx/allreduce.hpp>
 #include <tpx/communicator.hpp>
 #include <tpx/generator/model.hpp>
 
@@ -75,6 +76,25 @@ class model {
     return std::span{logits_}.first(wanted * vocab_);
   }
 
+  /// The same, but each rank gets the logits of its own part of the vocabulary, from own().begin
+  /// on: (rows, own().size()). Nothing is gathered.
+  std::span<float> forward_own(std::span<tpx::step_part const> parts) {
+    std::size_t const wanted = check(parts);
+    std::size_t const columns = own().size();
+    if (logits_.size() < wanted * columns) { logits_.resize(wanted * columns); }
+    run(parts, [&](std::size_t row, std::span<float const> x, std::size_t rows, std::span<float>) {
+      weights_.head.project(x, std::span{logits_}.subspan(row * columns, rows * columns), rows);
+    });
+    return own_logits_ = std::span{logits_}.first(wanted * columns);
+  }
+
+  /// What the last forward_own() returned, which the caller may have changed.
+  [[nodiscard]] std::span<float> own_logits() const noexcept { return own_logits_; }
+
+  /// Joins what all ranks have of each value, for a sampler of which every rank has a part.
+  void max(std::span<std::uint64_t> values) { tpx::allreduce(comm_, values, tpx::Max{}); }
+  void sum(std::span<std::uint64_t> values) { tpx::allreduce(comm_, values, tpx::Sum{}); }
+
   /// The same, but gives the likeliest token of each wanted row, the lowest of equal ones; the
   /// logits stay where they are made. best: (rows).
   void greedy(std::span<tpx::step_part const> parts, std::span<tpx::scored_token> best) {
@@ -146,6 +166,7 @@ class model {
   }
 
   [[nodiscard]] std::size_t vocab_size() const noexcept { return vocab_; }
+  [[nodiscard]] tpx::shard_range own() const noexcept { return weights_.head.own; }
   [[nodiscard]] std::size_t pages() const noexcept { return caches_.front().pages(); }
   [[nodiscard]] std::size_t host_pages() const noexcept { return tier_.front().pages(); }
   [[nodiscard]] std::size_t max_tokens() const noexcept { return max_tokens_; }
@@ -240,6 +261,7 @@ class model {
   tpx::workspace memory_;
   std::size_t vocab_;
   std::vector<float> logits_;
+  std::span<float> own_logits_;
   std::vector<tpx::softmax_part> joined_;
   std::vector<std::int32_t> tokens_;       // of a chunk
   std::vector<tpx::sequence_view> views_;  // where they stand

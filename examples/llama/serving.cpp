@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "serving.hpp"
 
-template class tpx::generator<llama::leader<llama::engine>, llama::chain, llama::vocabulary>;
+template class tpx::generator<llama::part_leader<llama::engine>,
+                              llama::leading_sampler<llama::engine, llama::chain>,
+                              llama::vocabulary>;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine.hpp"
-#include "leader.hpp"
+#include "leading_sampler.hpp"
 #include "opened.hpp"
 
 #include <tpx/generator/generator.hpp>
@@ -16,17 +16,18 @@ namespace llama {
 using chain = tpx::sampler<tpx::sample::TopK, tpx::sample::TopP, tpx::sample::MinP,
                            tpx::sample::Temperature, tpx::sample::Gumbel>;
 
-using generator = tpx::generator<leader<engine>, chain, vocabulary>;
+using generator = tpx::generator<part_leader<engine>, leading_sampler<engine, chain>, vocabulary>;
 
 /// Runs body(generator&) on rank 0 over the model of which every rank of `g` has a part, while the
-/// others follow. All ranks call it.
+/// others follow. Every rank samples from its part of the vocabulary. All ranks call it.
 template <class F>
 void serve(tpx::group& g, engine& own, vocabulary const& words,
            tpx::generator_options const& options, F&& body) {
   orders told{g};
-  if (g.rank() != 0) { return follow(own, told); }
-  leader<engine> model{g, own, told};
-  chain sampler{{.columns = model.vocab_size()}};
+  auto part = part_sampler<chain>(own);
+  if (g.rank() != 0) { return follow_sampling(own, told, part); }
+  part_leader<engine> model{g, own, told};
+  leading_sampler sampler{own, part, told};
   generator serving{model, sampler, words, options};
   std::forward<F>(body)(serving);
 }
@@ -34,4 +35,6 @@ void serve(tpx::group& g, engine& own, vocabulary const& words,
 }  // namespace llama
 
 // Compiled once, in serving.cpp.
-extern template class tpx::generator<llama::leader<llama::engine>, llama::chain, llama::vocabulary>;
+extern template class tpx::generator<llama::part_leader<llama::engine>,
+                                     llama::leading_sampler<llama::engine, llama::chain>,
+                                     llama::vocabulary>;

@@ -13,4 +13,5 @@
 #include <tpx/generator/ngram_draft.hpp>
 #include <tpx/generator/page_picture.hpp>
 #include <tpx/generator/regex_filter.hpp>
+#include <tpx/generator/sample_order.hpp>
 #include <tpx/generator/sampler.hpp>

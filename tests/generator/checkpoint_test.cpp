@@ -41,12 +41,11 @@ std::uint64_t read(std::span<std::byte const> from) {
   return value[0];
 }
 
-// What a store should hold: the next to go is the first stranded one of the front, else the front.
+// What a store should hold; the front is the next to go.
 struct plain_store {
   struct entry {
     std::uint64_t key;
     std::uint64_t value;
-    bool stranded;
   };
   std::size_t room;
   std::list<entry> entries = {};  // the least recently used first
@@ -57,12 +56,8 @@ struct plain_store {
   bool use(std::uint64_t k) {
     auto const at = find(k);
     if (at == entries.end()) { return false; }
-    at->stranded = false;
     entries.splice(entries.end(), entries, at);
     return true;
-  }
-  bool stranded() const {
-    return std::ranges::any_of(entries, [](auto const& e) { return e.stranded; });
   }
 };
 
@@ -79,22 +74,11 @@ TEST_CASE("a checkpoint store holds what a plain list would", "[checkpoint]") {
       auto const k = random() % 20;
       switch (random() % 4) {
         case 0: {
-          bool const stranded = plain.stranded();
           bool const saved = store.save(key(k), writing(step));
           REQUIRE(saved == !plain.use(k));
           if (!saved) { break; }
-          // A stranded one goes before all others, which is why one of them may go before it is
-          // full.
-          if (stranded) {
-            auto const gone = std::ranges::find_if(plain.entries, [&](auto const& e) {
-              return e.stranded && !store.contains(key(e.key));
-            });
-            REQUIRE(gone != plain.entries.end());
-            plain.entries.erase(gone);
-          } else if (plain.entries.size() == room) {
-            plain.entries.pop_front();
-          }
-          plain.entries.push_back({k, step, false});
+          if (plain.entries.size() == room) { plain.entries.pop_front(); }
+          plain.entries.push_back({k, step});
           break;
         }
         case 1: {
@@ -115,7 +99,7 @@ TEST_CASE("a checkpoint store holds what a plain list would", "[checkpoint]") {
         }
         case 2:
           store.evicted(key(k));
-          if (auto const at = plain.find(k); at != plain.entries.end()) { at->stranded = true; }
+          if (auto const at = plain.find(k); at != plain.entries.end()) { plain.entries.erase(at); }
           break;
         default:
           if (random() % 100 == 0) {

@@ -4,9 +4,11 @@
 #include "world.hpp"
 
 #include <tpx/generator/allowed_tokens.hpp>
+#include <tpx/generator/sampler.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -127,6 +129,25 @@ TEST_CASE("a text ends before a stop string, and what only began like one is sen
   REQUIRE(whole.tokens.size() == 7);
 }
 
+TEST_CASE("stop and banned strings may count in a scope of the text alone") {
+  using tpx::text_action;
+  options job{.prompt = {0}, .max_new_tokens = 60};
+  // The alphabet over and over: "hij" stops from the first "xyz" on.
+  job.text_patterns = {{.text = "hij", .scopes = 0b10},
+                       {.text = "xyz", .action = text_action::Enter, .enters = 1}};
+  auto const by_pattern = run(job);
+  REQUIRE(by_pattern.reason == finish_reason::stop_string);
+  REQUIRE(by_pattern.text == "bcdefghijklmnopqrstuvwxyzabcdefg");
+  // From token "k" on it is scope 2, where "l" may not be; then the model only says "a".
+  job.text_patterns = {{.text = "cd", .action = text_action::Ban, .scopes = 0b10},
+                       {.text = "lm", .action = text_action::Ban, .scopes = 0b100}};
+  job.scope_tokens = {{10, 2}};
+  auto const by_token = run(job);
+  REQUIRE(by_token.reason == finish_reason::max_new_tokens);
+  REQUIRE(by_token.text.starts_with("bcdefghijka"));
+  REQUIRE(by_token.tokens.size() == 60);
+}
+
 TEST_CASE("a text that goes in circles ends") {
   counting_model<16> model{20, 4};
   tpx::loop_options const loops{.max_period = 8, .repeats = 5, .min_tokens = 0};
@@ -182,7 +203,7 @@ TEST_CASE("a banned string is never in the text, and the rest is as if it had no
   constexpr std::size_t vocab = 6;
   letters const names{vocab};
   std::vector<std::string> const banned = {"ab", "cde", "ff", "ea"};
-  for (std::size_t drafts : {0, 4}) {
+  for (std::size_t const drafts : {std::size_t{0}, std::size_t{4}}) {
     hash_model<16> model{400, vocab};
     noisy sampler;
     foresight drafter{vocab, 4};
@@ -274,6 +295,69 @@ TEST_CASE("scores and likeliest tokens are of the tokens that were sent") {
             static_cast<float>(i + 1));  // the sampler's state went back
     tokens.push_back(all.tokens[i]);
   }
+}
+
+/// The `n` likeliest of the tokens that `allowed` says, by double-precision sums.
+template <class F>
+std::vector<std::pair<token_id, double>> likeliest(std::vector<float> const& row, std::size_t n,
+                                                   F allowed) {
+  std::vector<std::pair<token_id, double>> all;
+  double sum = 0;
+  for (std::size_t t = 0; t < row.size(); ++t) {
+    if (!allowed(static_cast<token_id>(t))) { continue; }
+    all.emplace_back(static_cast<token_id>(t), static_cast<double>(row[t]));
+    sum += std::exp(all.back().second);
+  }
+  std::ranges::sort(all, [](auto const& a, auto const& b) { return a.second > b.second; });
+  all.resize(std::min(n, all.size()));
+  for (auto& [token, logit] : all) { logit -= std::log(sum); }
+  return all;
+}
+
+TEST_CASE("the likeliest tokens are told as the model has them and as they were drawn from") {
+  using namespace tpx::sample;
+  using chain = tpx::sampler<TopK, Argmax>;
+  constexpr std::size_t vocab = 7;
+  hash_model<16> model{40, vocab};
+  letters const names{vocab};
+  chain sampler{{.columns = vocab}};
+  tpx::generator<hash_model<16>, chain, letters> gen{model, sampler, names};
+  tpx::job_options<chain::parameters> job{
+    .prompt = {1, 2}, .max_new_tokens = 50, .sampling = {TopK{3}}, .banned_strings = {"ab", "dce"}};
+  job.top_logprobs = 4;
+  job.raw_top_logprobs = 5;
+  job.filter = tpx::allowed_tokens{vocab, std::vector<token_id>{0, 1, 2, 3, 4, 6}};
+  auto const handle = gen.enqueue(job);
+  gen.drain();
+  std::vector<tpx::token_logprob> streamed;
+  while (auto const piece = handle.next(no_time)) {
+    streamed.insert(streamed.end(), piece->raw_top.begin(), piece->raw_top.end());
+  }
+  auto const all = handle.wait(no_time).front();
+  REQUIRE(all.error == "");
+  REQUIRE(all.tokens.size() == 50);
+  REQUIRE(all.raw_top == streamed);
+  REQUIRE(all.raw_top.size() == 5 * 50);
+  REQUIRE(all.top.size() == 4 * 50);
+  REQUIRE(all.scores.empty());
+  std::vector<token_id> tokens = job.prompt;
+  std::vector<float> row(vocab);
+  std::size_t outside = 0;  // the filter, and yet told
+  for (std::size_t i = 0; i < all.tokens.size(); ++i) {
+    write_logits(row, hash_of(tokens));
+    auto const raw = likeliest(row, 5, [](token_id) { return true; });
+    for (std::size_t k = 0; k < 5; ++k) {
+      auto const& got = all.raw_top[5 * i + k];
+      REQUIRE(got.token == raw[k].first);
+      REQUIRE(std::abs(static_cast<double>(got.logprob) - raw[k].second) < 1e-4);
+      outside += got.token == 5 ? 1 : 0;
+    }
+    REQUIRE(all.top[4 * i].token == all.tokens[i]);
+    REQUIRE(all.top[4 * i + 2].token >= 0);
+    REQUIRE(all.top[4 * i + 3].token == -1);  // three were possible
+    tokens.push_back(all.tokens[i]);
+  }
+  REQUIRE(outside > 10);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "world.hpp"
 
 #include <tpx/generator/allowed_tokens.hpp>
+#include <tpx/generator/any_sampler.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -67,12 +68,43 @@ TEST_CASE("a job that could never run is refused when it is enqueued, with the r
   REQUIRE(says(refusal([](options& o) { o.max_draft = 3; }), "no drafter"));
   REQUIRE(says(refusal([](options& o) { o.stop_strings = {""}; }), "empty"));
   REQUIRE(says(refusal([](options& o) { o.banned_strings = {"\xff"}; }), "not UTF-8"));
+  REQUIRE(says(refusal([](options& o) { o.text_patterns = {{.text = ""}}; }), "empty"));
+  REQUIRE(says(refusal([](options& o) { o.text_patterns = {{.text = "a", .enters = 32}}; }),
+               "33 scopes"));
+  REQUIRE(says(refusal([](options& o) {
+                 o.scope_tokens = {{3, 1}, {40, 1}};
+               }),
+               "scope_tokens[1] is 40"));
+  REQUIRE(says(refusal([](options& o) { o.scope_tokens = {{4, 99}}; }), "100 scopes"));
   REQUIRE(says(refusal([](options& o) { o.guidance = std::numeric_limits<float>::quiet_NaN(); }),
                "guidance"));
   // 160 positions: the last new token needs none.
   REQUIRE(refusal([](options& o) { o.max_new_tokens = 158; }) == "");
   REQUIRE(says(refusal([](options& o) { o.max_new_tokens = 159; }), "need 11 pages"));
   REQUIRE(says(refusal([](options& o) { o.prompt.resize(1000, 1); }), "need 69 pages"));
+}
+
+TEST_CASE("a job is refused that sets what the sampler's chain does not have") {
+  using namespace tpx::sample;
+  using any = tpx::any_sampler<tpx::sampler<TopK, Gumbel>, tpx::sampler<MinP, Gumbel>>;
+  hash_model<16> model{10, vocab};
+  letters const names{vocab};
+  any sampler{{"MinP", "Gumbel"}, {.columns = vocab}};
+  tpx::generator<hash_model<16>, any, letters> gen{model, sampler, names};
+  using job_t = tpx::job_options<any::parameters>;
+  job_t job{.prompt = {1, 2}, .max_new_tokens = 4, .sampling = {TopK{5}}};
+  try {
+    static_cast<void>(gen.enqueue(job));
+    FAIL("the job was not refused");
+  } catch (tpx::error const& e) {
+    REQUIRE(e.code() == tpx::errc::invalid_argument);
+    REQUIRE(says(e.what(), "TopK is set, but the chain is MinP Gumbel"));
+  }
+  REQUIRE(!gen.step());
+  job.sampling = {MinP{0.1f}};
+  REQUIRE(gen.enqueue(job).id() == 1);  // nothing had changed
+  gen.drain();
+  REQUIRE(gen.metrics().finished_jobs == 1);
 }
 
 TEST_CASE("a job that needs the whole cache runs") {

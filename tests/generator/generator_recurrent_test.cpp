@@ -59,6 +59,39 @@ TEST_CASE("a recurrent model gives the same in a batch, re-queued, and with draf
   }
 }
 
+TEST_CASE("a banned string and a refused draft take cache, hashes and recurrent state back alike") {
+  auto jobs = some_jobs(24, vocab, 60);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    jobs[i].banned_strings = {"ab", "cde", "ff", "ea", "kl", "ijg"};
+    jobs[i].max_new_tokens = 60;
+    jobs[i].max_rq_tokens = 5 + static_cast<int>(i);
+    jobs[i].max_draft = static_cast<int>(i % 4);
+  }
+  letters const names{vocab};
+  noisy sampler;
+  auto const texts = [](auto const& wanted, auto& model, auto& gen) {
+    std::vector<tpx::job> handles;
+    for (auto const& job : wanted) { handles.push_back(gen.enqueue(job)); }
+    while (gen.step()) { gen.pages().validate(); }
+    std::vector<std::vector<token_id>> all;
+    for (auto const& h : handles) { all.push_back(h.wait(no_time)[0].tokens); }
+    return std::pair{all, model.computed};
+  };
+  // One cannot go back at all, but reads its pages anew; the other's state is one hash.
+  hash_model<16> plain{200, vocab};
+  generator<hash_model<16>> simple{plain, sampler, names};
+  auto undrafted = jobs;
+  for (auto& job : undrafted) { job.max_draft = 0; }
+  auto const [expected_texts, least] = texts(undrafted, plain, simple);
+  tpx::generator_options const how{.max_batch = 6, .checkpoints = {{.prompt = 2, .text = 1}, 4096}};
+  fake::recurrent_model<16> model{40, vocab, how.max_batch};
+  tpx::ngram_drafter drafter{how.max_batch, {.match = 1}};
+  generator<fake::recurrent_model<16>, tpx::ngram_drafter> gen{model, sampler, names, drafter, how};
+  auto const [got, computed] = texts(jobs, model, gen);
+  REQUIRE(got == expected_texts);
+  REQUIRE(computed > least);  // bans and drafts were taken back
+}
+
 TEST_CASE("a recurrent model resumes behind the longest start whose state is kept") {
   std::vector<options> jobs;
   for (std::size_t i = 0; i < 10; ++i) {

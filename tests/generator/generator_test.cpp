@@ -120,7 +120,7 @@ TEST_CASE("the sequences of a job have seeds of their own and read their prompt 
 TEST_CASE("guidance leaves alone what the negative prompt makes impossible") {
   constexpr float none = -std::numeric_limits<float>::infinity();
   std::vector<float> logits{1, none, none, 2, 5};
-  tpx::detail::guide(logits, std::vector<float>{none, none, 3, 2, 4}, 2);
+  tpx::guide(logits, std::vector<float>{none, none, 3, 2, 4}, 2);
   REQUIRE(logits == std::vector<float>{1, none, none, 2, 6});
 }
 

@@ -13,13 +13,13 @@ constexpr std::chrono::milliseconds no_time{0};
 
 struct source {
   std::shared_ptr<std::atomic<std::size_t>> cancels = std::make_shared<std::atomic<std::size_t>>(0);
-  std::shared_ptr<detail::job_channel> channel =
-    std::make_shared<detail::job_channel>(7, 2, 10, 0, 0, nullptr, cancels);
+  std::shared_ptr<detail::job_channel> channel = std::make_shared<detail::job_channel>(
+    7, detail::output_room{.sequences = 2, .tokens = 10}, nullptr, cancels);
   job_metrics metrics = {};
 
   void say(std::size_t sequence, std::string_view text, std::vector<token_id> const& tokens,
            finish_reason reason = finish_reason::none, std::string_view error = {}) {
-    channel->add({7, sequence, text, tokens, {}, {}, reason, error, metrics});
+    channel->add({7, sequence, text, tokens, {}, {}, {}, reason, error, metrics});
   }
 };
 

@@ -34,6 +34,7 @@ tpx::generator_metrics busy() {
     job.accepted_drafts = 6;
     job.rejected_drafts = 2;
     job.preemptions = i == 3 ? 2 : 0;
+    job.requeues = i == 3 ? 5 : 0;
     m.add(job, &tpx::generator_metrics::finished_jobs);
     m.add_step(static_cast<std::size_t>(i + 1), 0.003, 4e-6);
   }
@@ -246,6 +247,7 @@ TEST_CASE("metrics as JSON hold every value", "[metrics]") {
   CHECK(json.at("finished_jobs") == 10);
   CHECK(json.at("failed_jobs") == 1);
   CHECK(json.at("preemptions") == 2);
+  CHECK(json.at("requeues") == 5);
   CHECK(json.at("cache_hit_ratio") == 0.75);
   CHECK(json.at("draft_acceptance_ratio") == 0.75);
   CHECK(json.at("fragmentation_ratio") == 0.125);

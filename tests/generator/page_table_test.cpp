@@ -349,6 +349,22 @@ TEST_CASE("defragmentation brings pages that follow each other side by side", "[
   CHECK(w.visit(count(1000, 42)) == 41);
 }
 
+TEST_CASE("however fast pages change, defragmentation makes few plans", "[pages]") {
+  tpx::page_table<4> table{{.pages = 64 * 50, .max_sequences = 4}};
+  text t{1, 2, 3, 4, 5};
+  for (token_id i = 0; i < 1000; ++i) {
+    t[0] = i;
+    auto const s = table.open(t, 40)->sequence;
+    table.prepare(s, t.size());
+    table.append(s, t);
+    table.close(s);
+    table.defragment(2);
+  }
+  auto const plans = table.stats().plans;
+  REQUIRE(plans >= 10);
+  REQUIRE(plans <= 1000 / 50 + 1);
+}
+
 TEST_CASE("there is no defragmentation without a page to spare", "[pages]") {
   small w{{.pages = 4}};
   auto const a = static_cast<id>(w.start(count(1, 4)));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/generator/model.hpp>
+#include <tpx/generator/page_admission.hpp>
 #include <tpx/generator/page_hash.hpp>
 
 #include <cstddef>
@@ -36,12 +37,25 @@ class plain_pages {
 
   std::optional<opened> open(std::span<tpx::token_id const> tokens, std::size_t room,
                              std::uint64_t = 0) {
+    ++tries;
     if (ids_.empty()) { return std::nullopt; }
     auto const id = ids_.back();
     lengths_[id] = 0;
     if (!grow(id, tokens.size() + room)) { return std::nullopt; }
     ids_.pop_back();
     return opened{id, 0};
+  }
+  [[nodiscard]] tpx::page_shortage shortage() const { return {free_.size(), ids_.size(), {}, 0}; }
+  [[nodiscard]] bool eased(tpx::page_shortage const& since) const {
+    return free_.size() > since.pages || ids_.size() > since.sequences;
+  }
+  [[nodiscard]] bool fit_without(std::span<tpx::page_wish const> wanted,
+                                 std::span<sequence_id const> closing) const {
+    std::size_t spare = free_.size();
+    for (auto const s : closing) { spare += tables_[s].size(); }
+    std::size_t needed = 0;
+    for (auto const& w : wanted) { needed += (w.tokens.size() + w.room + PageSize - 1) / PageSize; }
+    return needed <= spare && wanted.size() <= ids_.size() + closing.size();
   }
   bool grow(sequence_id s, std::size_t room) {
     std::size_t const wanted = (lengths_[s] + room + PageSize - 1) / PageSize;
@@ -73,6 +87,8 @@ class plain_pages {
   void carry_out(Model&) {}
   [[nodiscard]] std::span<tpx::hash128 const> evicted() const { return {}; }
   void evicted_done() {}
+
+  std::size_t tries = 0;  // calls of open()
 
  private:
   std::vector<std::vector<tpx::page_id>> tables_;

@@ -96,6 +96,48 @@ TEST_CASE("the last of the lowest priority makes way for a higher one, and keeps
   REQUIRE(s.running().size() == 2);
 }
 
+TEST_CASE("nobody makes way for a run that would not fit even then") {
+  pages_t pages{{.pages = 12, .host_pages = 0, .max_sequences = 9}};
+  scheduler_t s{pages};
+  s.enqueue(make(2, 9, 100));  // 4 pages each
+  s.enqueue(make(0, 9, 100));
+  s.enqueue(make(1, 9, 100));
+  s.admit(any);
+  REQUIRE(s.running().size() == 3);
+  s.enqueue(make(2, 29, 100));  // 9 pages
+  s.admit(any);
+  REQUIRE(s.running().size() == 3);
+  run_t& waits = *s.waiting().front();
+  static_cast<void>(s.remove(waits));
+  s.enqueue(make(2, 21, 100));  // 7 pages
+  s.admit(any);
+  REQUIRE(s.running().size() == 2);
+  REQUIRE(s.waiting().size() == 2);
+  for (auto const& run : s.waiting()) { REQUIRE(run->preemptions == 1); }
+  for (auto const& run : s.running()) { REQUIRE(run->preemptions == 0); }
+}
+
+TEST_CASE("a run that was refused is tried again when pages have come free, and not before") {
+  pages_t pages{{.pages = 10, .host_pages = 0, .max_sequences = 9}};
+  scheduler_t s{pages};
+  for (int i = 0; i < 3; ++i) { s.enqueue(make(0, 9, 100)); }
+  s.admit(any);
+  REQUIRE(s.running().size() == 2);
+  auto const tries = pages.tries;
+  for (int i = 0; i < 100; ++i) { s.admit(any); }
+  REQUIRE(pages.tries == tries);
+  s.enqueue(make(1, 9, 100));  // another one is first now: it is tried, and one makes way
+  s.admit(any);
+  REQUIRE(s.running().front()->place.priority == 1);
+  auto const more = pages.tries;
+  REQUIRE(more > tries);
+  s.admit(any);
+  static_cast<void>(s.release(*s.running().front()));
+  s.admit(any);
+  REQUIRE(s.running().size() == 2);
+  REQUIRE(pages.tries <= more + 3);
+}
+
 TEST_CASE("a run without room gets more, or waits behind those who came since") {
   pages_t pages{{.pages = 8, .host_pages = 0, .max_sequences = 9}};
   scheduler_t s{pages};
@@ -110,6 +152,8 @@ TEST_CASE("a run without room gets more, or waits behind those who came since") 
   s.extend(run);
   REQUIRE(s.running().empty());
   REQUIRE(s.waiting().back().get() == &run);
+  REQUIRE(run.requeues == 1);
+  REQUIRE(run.preemptions == 0);
 }
 
 TEST_CASE("a step takes decodes first, then prompts, and a run's contexts end together") {
@@ -126,7 +170,9 @@ TEST_CASE("a step takes decodes first, then prompts, and a run's contexts end to
   detail::batch<pages_t, run_t> batch{9};
   REQUIRE(batch.share(s.running(), 64) == 0);  // a prompt waits: no drafts
   batch.gather(s.running(), pages);
-  REQUIRE(batch.tokens() == 64);
+  std::size_t tokens = 0;
+  for (auto const& part : batch.parts()) { tokens += part.tokens.size(); }
+  REQUIRE(tokens == 64);
   REQUIRE(decoding.rows == 1);
   REQUIRE(long_one.contexts[0].planned == 30);
   REQUIRE(long_one.rows == 1);

@@ -53,7 +53,12 @@ struct random_step {
 };
 
 using tokens = std::vector<token_id>;
-using logprobs = std::vector<float>;
+
+// One element a token.
+struct token_list {
+  tokens all = {};
+  void rewind(std::size_t n) { all.resize(all.size() - n); }
+};
 
 // All parts after each of `text`, in a way that knows no rewind.
 struct replayed {
@@ -76,114 +81,98 @@ struct replayed {
 
 }  // namespace
 
-// A text has no element a token; what cannot be taken back is no part.
-static_assert(!tpx::element_a_token<std::string> && !tpx::plain_value<std::string>);
-static_assert(tpx::element_a_token<tokens> && tpx::plain_value<counts>);
-static_assert(tpx::rewindable<tpx::suffix_automaton>);
+// What cannot be taken back is no part.
+static_assert(!tpx::rewindable<std::string> && !tpx::plain_value<std::string>);
+static_assert(tpx::plain_value<counts> && tpx::rewindable<tpx::suffix_automaton>);
 
 TEST_CASE("a rewind of all parts equals a replay of what remains", "[transaction]") {
   for (unsigned seed = 0; seed < 60; ++seed) {
     std::mt19937 random{seed};
     std::size_t const depth = 1 + random() % 20;
-    std::size_t elsewhere = 0;
-    tpx::on_rewind frontier{[&](std::size_t n) { elsewhere -= n; }};
-    tpx::transaction t{depth,
-                       tpx::suffix_automaton{},
-                       tpx::draft_window{8},
-                       summing_filter{},
-                       counts{},
-                       random_step{},
-                       tokens{},
-                       logprobs{},
-                       frontier};
+    tpx::suffix_automaton automaton;
+    tpx::draft_window window{8};
+    summing_filter filter;
+    counts seen{};
+    random_step step;
+    token_list text;
+    tpx::transaction<tpx::suffix_automaton, tpx::draft_window, summing_filter, counts, random_step,
+                     token_list>
+      t{depth};
     tokens expected;
     std::size_t open = 0;
     for (int round = 0; round < 80; ++round) {
       for (auto n = random() % 8; n > 0; --n) {
         auto const token = static_cast<token_id>(random() % 12);
-        t.begin_token();
-        t.get<tokens>().push_back(token);
-        t.get<logprobs>().push_back(static_cast<float>(token) / 2);
-        t.get<tpx::suffix_automaton>().append(token);
-        t.get<tpx::draft_window>().learn(4, static_cast<std::uint32_t>(token) % 5);
-        t.get<summing_filter>().accept(token);
-        ++t.get<counts>()[static_cast<std::size_t>(token) % 8];
-        auto& r = t.get<random_step>();
-        r.last = tpx::random_at(1, r.step++, static_cast<std::uint32_t>(token)).word[0];
-        ++elsewhere;
+        t.begin_token(automaton, window, filter, seen, step, text);
+        text.all.push_back(token);
+        automaton.append(token);
+        window.learn(4, static_cast<std::uint32_t>(token) % 5);
+        filter.accept(token);
+        ++seen[static_cast<std::size_t>(token) % 8];
+        step.last = tpx::random_at(1, step.step++, static_cast<std::uint32_t>(token)).word[0];
         expected.push_back(token);
         open = std::min(open + 1, depth);
       }
-      if (random() % 10 == 0) {
-        t.keep();
-        open = 0;
-      }
       REQUIRE(t.depth() == open);
-      REQUIRE_THROWS_AS(t.rewind(open + 1), tpx::error);
+      auto const rewind = [&](std::size_t n) {
+        t.rewind(n, automaton, window, filter, seen, step, text);
+      };
+      REQUIRE_THROWS_AS(rewind(open + 1), tpx::error);
       auto const back = random() % (open + 1);
-      t.rewind(back);
+      rewind(back);
       expected.resize(expected.size() - back);
       open -= back;
 
       replayed const all{expected};
-      REQUIRE(t.get<tokens>() == expected);
-      REQUIRE(elsewhere == expected.size());
-      REQUIRE(t.get<logprobs>().size() == expected.size());
-      REQUIRE(std::ranges::equal(t.get<tpx::suffix_automaton>().tokens(), expected));
-      REQUIRE(t.get<tpx::suffix_automaton>().longest().end == all.automaton.longest().end);
-      REQUIRE(t.get<tpx::draft_window>().mean() == all.window.mean());
-      REQUIRE(t.get<tpx::draft_window>().size() == all.window.size());
-      REQUIRE(*t.get<summing_filter>().this_value() == *all.filter.this_value());
-      REQUIRE(t.get<counts>() == all.seen);
-      REQUIRE(t.get<random_step>() == all.random);
+      REQUIRE(text.all == expected);
+      REQUIRE(std::ranges::equal(automaton.tokens(), expected));
+      REQUIRE(automaton.longest().end == all.automaton.longest().end);
+      REQUIRE(window.mean() == all.window.mean());
+      REQUIRE(window.size() == all.window.size());
+      REQUIRE(*filter.this_value() == *all.filter.this_value());
+      REQUIRE(seen == all.seen);
+      REQUIRE(step == all.random);
     }
   }
 }
 
 TEST_CASE("a rewind that goes too far changes nothing", "[transaction]") {
-  tpx::transaction t{2, tokens{}, random_step{}};
+  token_list text;
+  random_step random;
+  tpx::transaction<token_list, random_step> t{2};
   for (token_id token : {5, 6, 7}) {
-    t.begin_token();
-    t.get<tokens>().push_back(token);
-    ++t.get<random_step>().step;
+    t.begin_token(text, random);
+    text.all.push_back(token);
+    ++random.step;
   }
-  CHECK_THROWS_AS(t.rewind(3), tpx::error);
-  CHECK(t.get<tokens>() == tokens{5, 6, 7});
-  CHECK(t.get<random_step>().step == 3);
-  t.rewind(2);
-  CHECK(t.get<tokens>() == tokens{5});
-  CHECK(t.get<random_step>().step == 1);
-  CHECK_THROWS_AS(t.rewind(1), tpx::error);
+  CHECK_THROWS_AS(t.rewind(3, text, random), tpx::error);
+  CHECK(text.all == tokens{5, 6, 7});
+  CHECK(random.step == 3);
+  t.rewind(2, text, random);
+  CHECK(text.all == tokens{5});
+  CHECK(random.step == 1);
+  CHECK_THROWS_AS(t.rewind(1, text, random), tpx::error);
 }
 
 TEST_CASE("a transaction of depth 0 takes nothing back", "[transaction]") {
-  tpx::transaction t{0, random_step{}};
-  t.begin_token();
+  random_step random;
+  tpx::transaction<random_step> t{0};
+  t.begin_token(random);
   CHECK(t.depth() == 0);
-  CHECK_NOTHROW(t.rewind(0));
-  CHECK_THROWS_AS(t.rewind(1), tpx::error);
-}
-
-TEST_CASE("a copy of a transaction goes its own way", "[transaction]") {
-  tpx::transaction one{4, tokens{}, random_step{}};
-  one.begin_token();
-  one.get<tokens>().push_back(1);
-  one.get<random_step>().step = 9;
-  auto other = one;
-  other.rewind(1);
-  CHECK(other.get<tokens>().empty());
-  CHECK(other.get<random_step>().step == 0);
-  CHECK(one.get<tokens>().size() == 1);
-  CHECK(one.get<random_step>().step == 9);
+  CHECK_NOTHROW(t.rewind(0, random));
+  CHECK_THROWS_AS(t.rewind(1, random), tpx::error);
 }
 
 TEST_CASE("a transaction allocates nothing for plain values", "[transaction]") {
-  tpx::transaction t{16, counts{}, random_step{}, tpx::draft_window{8}};
+  counts seen{};
+  random_step random;
+  tpx::draft_window window{8};
+  tpx::transaction<counts, random_step, tpx::draft_window> t{16};
   auto const before = allocations;
   for (int i = 0; i < 1000; ++i) {
-    t.begin_token();
-    ++t.get<random_step>().step;
-    if (i % 3 == 0 && t.depth() > 5) { t.rewind(2); }
+    t.begin_token(seen, random, window);
+    ++random.step;
+    if (i % 3 == 0 && t.depth() > 5) { t.rewind(2, seen, random, window); }
   }
   CHECK(allocations == before);
 }

@@ -63,7 +63,6 @@ class batch {
       for (auto& c : run->contexts) {
         if (c.planned == 0) { continue; }
         c.row = std::exchange(row, row + run->rows);
-        tokens_ += c.planned;
         parts_.push_back({std::span{std::as_const(c.tokens)}.subspan(c.cached, c.planned), c.cached,
                           pages.prepare(c.sequence, c.planned), run->rows, c.sequence});
       }
@@ -79,13 +78,11 @@ class batch {
 
   [[nodiscard]] std::vector<step_part> const& parts() const { return parts_; }
   [[nodiscard]] std::vector<Run*> const& runs() const { return runs_; }
-  [[nodiscard]] std::size_t tokens() const { return tokens_; }
 
  private:
   void clear() {
     runs_.clear();
     parts_.clear();
-    tokens_ = 0;
   }
 
   /// All that the run lacks if it fits in `left`, and then it gets logits; else as much as fits of
@@ -108,7 +105,6 @@ class batch {
 
   std::vector<Run*> runs_;
   std::vector<step_part> parts_;
-  std::size_t tokens_ = 0;
 };
 
 }  // namespace tpx::detail

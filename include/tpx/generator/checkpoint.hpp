@@ -33,9 +33,10 @@ struct checkpoint_rule {
 /// Recurrent states in host memory, each as of the end of a page, so that a sequence which begins
 /// with the same pages need not be read from its start.
 ///
-/// When it is full, the least recently used makes room; before all others those whose page is no
-/// longer in the cache, where none can resume. States have one size and all memory is taken at
-/// once: nothing is allocated later, and save, find and evicted are O(1) besides the copying.
+/// A state goes with its page, for none can resume where the page is no longer in the cache; when
+/// the store is full, the least recently used makes room. States have one size and all memory is
+/// taken at once: nothing is allocated later, and save, find and evicted are O(1) besides the
+/// copying.
 class checkpoint_store {
  public:
   /// A sequence's longest beginning that it can resume after; no pages and no bytes: none.
@@ -89,10 +90,12 @@ class checkpoint_store {
     return {0, {}};
   }
 
-  /// Page `key` is no longer in the cache: its state, if it is kept, goes first. To be saved or
-  /// found again makes up for it.
+  /// Page `key` is no longer in the cache: neither is its state, if it was kept.
   void evicted(hash128 const& key) {
-    if (auto const at = find(key); at != detail::no_page) { move_before(recent_.end(), at); }
+    if (auto const at = find(key); at != detail::no_page) {
+      drop(at);
+      move_before(recent_.end(), at);
+    }
   }
 
   /// Forgets all.

@@ -9,6 +9,7 @@
 #include <tpx/generator/generator_read.hpp>
 #include <tpx/generator/generator_run.hpp>
 #include <tpx/generator/generator_step.hpp>
+#include <tpx/generator/healed_filter.hpp>
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_channel.hpp>
 #include <tpx/generator/metrics.hpp>
@@ -56,7 +57,8 @@ class generator {
                 .max_sequences = how.max_batch}},
         scheduler_{pages_},
         step_{model, pages_, drafter, how},
-        reader_{sampler, vocabulary, model.vocab_size()} {}
+        sampler_{sampler},
+        reader_{sampler, vocabulary, model.vocab_size(), columns(model)} {}
 
   generator(Model& model, Sampler& sampler, Vocabulary const& vocabulary,
             generator_options const& how = {}) requires std::same_as<Drafter, no_drafter>
@@ -148,6 +150,11 @@ class generator {
     return 0;
   }
 
+  static std::size_t columns(Model const& model) {
+    if constexpr (requires { model.columns(); }) { return model.columns(); }
+    return model.vocab_size();
+  }
+
   static std::size_t max_tokens(Model const& model) {
     if constexpr (requires { model.max_tokens(); }) { return model.max_tokens(); }
     return std::numeric_limits<std::size_t>::max();
@@ -157,10 +164,11 @@ class generator {
     detail::check_job(wanted,
                       {model_.vocab_size(), model_.pages(), Model::page_size, how_.max_batch,
                        max_tokens(model_), !std::same_as<Drafter, no_drafter>});
-    auto const channel = std::make_shared<detail::job_channel>(
-      ++last_id_, static_cast<std::size_t>(wanted.sequences),
-      static_cast<std::size_t>(wanted.max_new_tokens), wanted.logprobs ? 1 : 0,
-      static_cast<std::size_t>(wanted.top_logprobs), std::move(hears), cancels_);
+    if constexpr (requires { sampler_.check(wanted.sampling); }) {
+      sampler_.check(wanted.sampling);
+    }
+    auto const channel = std::make_shared<detail::job_channel>(++last_id_, detail::room_for(wanted),
+                                                               std::move(hears), cancels_);
     auto const healing = wanted.heal_tokens ? heal(wanted) : 0;
     news_.post(detail::make_run<run>(std::move(wanted), healing, channel));
     return job{channel};
@@ -172,7 +180,11 @@ class generator {
     token_healing<Vocabulary> healing{*pieces_, wanted.prompt};
     wanted.prompt.resize(healing.kept());
     auto const bytes = healing.prefix().size();
-    if (bytes > 0) { wanted.filter = std::move(healing); }
+    if (bytes > 0 && wanted.filter.has_value()) {
+      wanted.filter = healed_filter{*pieces_, std::move(healing), std::move(wanted.filter)};
+    } else if (bytes > 0) {
+      wanted.filter = std::move(healing);
+    }
     return bytes;
   }
 
@@ -255,6 +267,7 @@ class generator {
   Pages pages_;
   detail::scheduler<Pages, run> scheduler_;
   detail::model_step<Model, Pages, Drafter, run> step_;
+  Sampler const& sampler_;
   detail::logits_reader<Sampler, Vocabulary> reader_;
   std::span<float> logits_;
   generator_metrics totals_;

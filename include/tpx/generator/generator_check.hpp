@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/generator/text_pattern.hpp>
 #include <tpx/generator/token.hpp>
 #include <tpx/generator/utf8.hpp>
 
@@ -11,6 +12,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace tpx::detail {
 
@@ -47,6 +49,18 @@ inline void check_count(char const* what, int value, int least,
   });
 }
 
+/// Stop strings are patterns 0, 1, ...; banned strings follow, then what the job has in scopes.
+template <class Options>
+[[nodiscard]] std::vector<text_pattern> patterns_of(Options const& job) {
+  std::vector<text_pattern> patterns;
+  for (std::string const& s : job.stop_strings) { patterns.push_back({.text = s}); }
+  for (std::string const& s : job.banned_strings) {
+    patterns.push_back({.text = s, .action = text_action::Ban, .ignore_case = true});
+  }
+  patterns.insert(patterns.end(), job.text_patterns.begin(), job.text_patterns.end());
+  return patterns;
+}
+
 /// Throws invalid_argument for a job that could never run, or that asks for nonsense.
 template <class Options>
 void check_job(Options const& job, job_limits const& limits) {
@@ -59,22 +73,23 @@ void check_job(Options const& job, job_limits const& limits) {
   check_count("max_rq_tokens", job.max_rq_tokens, 1);
   check_count("max_draft", job.max_draft, 0, 1024);
   check_count("sequences", job.sequences, 1, 1024);
-  check_count("top_logprobs", job.top_logprobs, 0, std::min<std::size_t>(limits.vocab_size, 1024));
+  auto const most_tops = std::min<std::size_t>(limits.vocab_size, 1024);
+  check_count("top_logprobs", job.top_logprobs, 0, most_tops);
+  check_count("raw_top_logprobs", job.raw_top_logprobs, 0, most_tops);
   expects(job.max_draft == 0 || limits.drafts, "max_draft, but the generator has no drafter",
           "give it one, as an ngram_drafter");
   expects(job.min_new_tokens <= job.max_new_tokens, [&] {
     return "min_new_tokens is " + std::to_string(job.min_new_tokens) + " and max_new_tokens " +
            std::to_string(job.max_new_tokens);
   });
-  expects(!job.heal_tokens || !job.filter.has_value(),
-          "heal_tokens with a filter: they do not agree on where the text begins");
-  for (auto const* strings : {&job.stop_strings, &job.banned_strings}) {
-    for (std::string const& s : *strings) {
-      std::string valid;
-      append_valid_utf8(valid, s);
-      expects(!s.empty() && valid == s,
-              "a stop string or banned string is empty, or not UTF-8: \"" + valid + '"');
-    }
+  std::vector<token_id> scope_tokens;
+  for (auto const& t : job.scope_tokens) { scope_tokens.push_back(t.token); }
+  check_tokens(scope_tokens, limits.vocab_size, "scope_tokens");
+  for (auto const& pattern : patterns_of(job)) {
+    std::string valid;
+    append_valid_utf8(valid, pattern.text);
+    expects(!pattern.text.empty() && valid == pattern.text,
+            "a stop string or banned string is empty, or not UTF-8: \"" + valid + '"');
   }
   expects(std::isfinite(job.guidance),
           [&] { return "guidance is " + std::to_string(job.guidance); });

@@ -19,16 +19,15 @@
 
 namespace tpx::detail {
 
-/// Stop strings are patterns 0, 1, ...; banned strings follow.
 template <class Options>
-[[nodiscard]] std::shared_ptr<text_rules const> rules_of(Options const& job) {
-  std::vector<text_pattern> patterns;
-  for (std::string const& s : job.stop_strings) { patterns.push_back({.text = s}); }
-  for (std::string const& s : job.banned_strings) {
-    patterns.push_back({.text = s, .action = text_action::Ban, .ignore_case = true});
-  }
-  return std::make_shared<text_rules const>(
-    text_rules{.patterns = matcher{patterns}, .stop_tokens = job.stop_tokens});
+[[nodiscard]] std::shared_ptr<text_rules const> rules_of(Options const& job,
+                                                         std::span<text_pattern const> patterns) {
+  std::size_t last = 0;  // scope
+  for (auto const& p : patterns) { last = std::max<std::size_t>(last, p.enters); }
+  for (auto const& t : job.scope_tokens) { last = std::max<std::size_t>(last, t.scope); }
+  return std::make_shared<text_rules const>(text_rules{.patterns = matcher{patterns, last + 1},
+                                                       .stop_tokens = job.stop_tokens,
+                                                       .scope_tokens = job.scope_tokens});
 }
 
 /// Reserved for a whole run, so that its steps allocate nothing.
@@ -45,17 +44,31 @@ template <class Options>
   return {loop_detector{*how}};
 }
 
+template <class Options>
+[[nodiscard]] output_room room_for(Options const& job) {
+  auto const count = [](int n) { return static_cast<std::size_t>(n); };
+  return {.sequences = count(job.sequences),
+          .tokens = count(job.max_new_tokens),
+          .scores = job.logprobs ? 1u : 0u,
+          .tops = count(job.top_logprobs),
+          .raw_tops = count(job.raw_top_logprobs)};
+}
+
 /// The first of a job's sequences; the others follow it. `healing`: bytes at the end of the prompt
 /// that have been taken off.
 template <class Run, class Options>
 [[nodiscard]] std::unique_ptr<Run> make_run(Options wanted, std::size_t healing,
                                             std::shared_ptr<job_channel> channel) {
-  auto const rules = rules_of(wanted);
+  auto const patterns = patterns_of(wanted);
+  auto const rules = rules_of(wanted, patterns);
+  bool const bans = std::any_of(patterns.begin(), patterns.end(),
+                                [](auto const& p) { return p.action == text_action::Ban; });
   any_filter filter = std::move(wanted.filter);
   auto const job = std::make_shared<Options const>(std::move(wanted));
+  auto const room = room_for(*job);
   auto const count = [](int n) { return static_cast<std::size_t>(n); };
   auto const make = [&](int sequence, any_filter its) {
-    auto const left = count(job->max_new_tokens);
+    auto const left = room.tokens;
     auto run = std::make_unique<Run>(
       Run{{.place = {.priority = job->priority},
            .left = left,
@@ -65,13 +78,13 @@ template <class Run, class Options>
           channel,
           count(sequence),
           job->prompt.size(),
-          typename Run::undo_log{job->banned_strings.empty() ? 0 : left,
-                                 std::move(its),
-                                 text_stream{rules},
-                                 loops_of(job->stop_on_loop, job->max_new_tokens),
-                                 healing_bytes{healing},
-                                 {},
-                                 score_list{job->logprobs, count(job->top_logprobs), left}},
+          std::move(its),
+          text_stream{rules},
+          loops_of(job->stop_on_loop, job->max_new_tokens),
+          healing_bytes{healing},
+          {},
+          score_list{{room.scores, left}, {room.tops, left}, {room.raw_tops, left}},
+          typename Run::undo_log{bans ? left : 0},
           draft_window{static_cast<std::uint32_t>(job->max_draft)}});
     for (auto const* prompt : {&job->prompt, &job->negative_prompt}) {
       if (prompt->empty()) { continue; }

@@ -16,15 +16,15 @@ template <class Run>
 [[nodiscard]] bool mask_next(Run& run, std::size_t vocab_size) {
   auto const& job = *run.options;
   bool const early = run.generated() < static_cast<std::size_t>(job.min_new_tokens);
-  auto const forbidden = run.text().forbidden();
-  bool const filtered = run.filter().has_value();
+  auto const forbidden = run.text.forbidden();
+  bool const filtered = run.filter.has_value();
   if (!filtered && forbidden.empty() && (!early || job.stop_tokens.empty())) {
     run.mask.clear();
     return true;
   }
   run.mask.resize(mask_words(vocab_size));
   if (filtered) {
-    run.filter().fill(run.mask);
+    run.filter.fill(run.mask);
   } else {
     mask_allow_all(run.mask, vocab_size);
   }
@@ -34,7 +34,7 @@ template <class Run>
   for (auto const token : forbidden) { mask_forbid(run.mask, token); }
   if (!mask_empty(run.mask)) { return true; }
   expects(
-    filtered && run.filter().finished(),
+    filtered && run.filter.finished(),
     [&] {
       return "after " + std::to_string(run.generated()) +
              " new tokens the job's filter, bans and min_new_tokens together allow none";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/generator/generator_mask.hpp>
+#include <tpx/generator/guidance.hpp>
 #include <tpx/generator/job.hpp>
 #include <tpx/generator/job_clock.hpp>
 #include <tpx/generator/sample/request.hpp>
@@ -9,30 +10,18 @@
 #include <tpx/generator/token.hpp>
 
 #include <cstddef>
-#include <limits>
 #include <span>
 
 namespace tpx::detail {
-
-/// logits become negative + strength * (logits - negative). Where both are equal, and where the
-/// negative prompt makes a token impossible, they stay. Source: Ho and Salimans, Classifier-free
-/// diffusion guidance (2022, arXiv:2207.12598); differences of logits are those of
-/// log-probabilities, up to what a row has in common.
-inline void guide(std::span<float> logits, std::span<float const> negative, float strength) {
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    float const n = negative[i];
-    if (logits[i] != n && n > -std::numeric_limits<float>::infinity()) {
-      logits[i] = n + strength * (logits[i] - n);
-    }
-  }
-}
 
 /// Chooses tokens from a step's logits and gives them to a run's filter, text and user.
 template <class Sampler, class Vocabulary>
 class logits_reader {
  public:
-  logits_reader(Sampler& sampler, Vocabulary const& vocabulary, std::size_t vocab_size)
-      : sampler_{sampler}, vocabulary_{vocabulary}, vocab_size_{vocab_size} {}
+  /// `columns`: of a row of logits, all the vocabulary's or this rank's.
+  logits_reader(Sampler& sampler, Vocabulary const& vocabulary, std::size_t vocab_size,
+                std::size_t columns)
+      : sampler_{sampler}, vocabulary_{vocabulary}, vocab_size_{vocab_size}, columns_{columns} {}
 
   /// One token from each row as long as the one before was drafted right; so a draft changes how
   /// many tokens a step gives, and no token. Returns how many of `draft` were right.
@@ -60,8 +49,8 @@ class logits_reader {
   template <class Run>
   void finish(Run& run, finish_reason reason, std::string_view error = {}) {
     run.reason = reason;
-    if (run.text().ended() != text_end::none) { return; }
-    auto const last = run.text().finish();
+    if (run.text.ended() != text_end::none) { return; }
+    auto const last = run.text.finish();
     run.send(last.text, last.tokens, error);
   }
 
@@ -69,10 +58,13 @@ class logits_reader {
   template <class Run>
   token_id choose(Run& run, std::span<float> logits, std::size_t row) {
     auto const at = [&](auto const& context) {
-      return logits.subspan((context.row + row) * vocab_size_, vocab_size_);
+      return logits.subspan((context.row + row) * columns_, columns_);
     };
     auto const mine = at(run.contexts[0]);
-    if (run.contexts.size() == 2) { guide(mine, at(run.contexts[1]), run.options->guidance); }
+    if (run.contexts.size() == 2) { guided(mine, at(run.contexts[1]), run.options->guidance); }
+    run.begin_token();
+    auto& [scores, top, raw_top] = run.scores;
+    constexpr token_logprob none{-1, 0};  // where fewer tokens were possible
     sample_request const request{.logits = mine,
                                  .history = run.tokens(),
                                  .mask = run.mask,
@@ -80,19 +72,29 @@ class logits_reader {
                                  .step = run.generated(),
                                  .id = run.channel->id(),
                                  .logprobs = run.options->logprobs,
-                                 .top = run.scores().next(run.generated())};
-    run.log.begin_token();
-    sampled const chosen = sampler_.sample(request, run.options->sampling, run.state());
-    run.push(chosen.token, {chosen.logprob, chosen.raw_logprob, chosen.rank});
+                                 .top = top.next(none),
+                                 .raw_top = raw_top.next(none)};
+    sampled const chosen = sampler_.sample(request, run.options->sampling, run.state);
+    static_cast<void>(scores.next({chosen.logprob, chosen.raw_logprob, chosen.rank}));
+    run.push(chosen.token);
     return chosen.token;
+  }
+
+  /// A sampler that other ranks follow must know.
+  void guided(std::span<float> logits, std::span<float const> negative, float strength) {
+    if constexpr (requires { sampler_.guide(logits, negative, strength); }) {
+      sampler_.guide(logits, negative, strength);
+    } else {
+      guide(logits, negative, strength);
+    }
   }
 
   /// Returns whether the text goes on after this token.
   template <class Run>
   bool take(Run& run, token_id token) {
-    run.filter().accept(token);
-    bool const loops = run.loops().push(token);
-    auto const news = run.text().push(token, run.healing().cut(vocabulary_.piece(token)));
+    run.filter.accept(token);
+    bool const loops = run.loops.push(token);
+    auto const news = run.text.push(token, run.healing.cut(vocabulary_.piece(token)));
     if (news.rewind > 0) {
       run.pop(news.rewind);
     } else {
@@ -115,6 +117,7 @@ class logits_reader {
   Sampler& sampler_;
   Vocabulary const& vocabulary_;
   std::size_t vocab_size_;
+  std::size_t columns_;
 };
 
 }  // namespace tpx::detail

@@ -43,45 +43,56 @@ struct healing_bytes {
   }
 };
 
+/// A row of `width` values for each new token; nothing where that is 0.
+template <class T>
+struct token_rows {
+  std::size_t width = 0;
+  std::vector<T> all = {};
+
+  token_rows(std::size_t columns, std::size_t tokens) : width{columns} {
+    all.reserve(width * tokens);
+  }
+  /// The row of the next token, with `value` in it, to be written.
+  [[nodiscard]] std::span<T> next(T const& value) {
+    all.resize(all.size() + width, value);
+    return std::span{all}.last(width);
+  }
+  void rewind(std::size_t tokens) { all.resize(all.size() - tokens * width); }
+  [[nodiscard]] std::span<T const> of(std::size_t first, std::size_t tokens) const {
+    return std::span{all}.subspan(first * width, tokens * width);
+  }
+};
+
 /// How likely tokens were, as far as the job wants to know.
 struct score_list {
-  bool wanted = false;
-  std::size_t tops = 0;
-  std::vector<token_score> scores = {};
-  std::vector<token_logprob> top = {};
+  token_rows<token_score> scores;
+  token_rows<token_logprob> top;
+  token_rows<token_logprob> raw_top;
 
-  score_list() = default;
-  score_list(bool scored, std::size_t likeliest, std::size_t tokens)
-      : wanted{scored}, tops{likeliest} {
-    if (wanted) { scores.reserve(tokens); }
-    top.reserve(tops * tokens);
-  }
-  /// Room for the likeliest tokens at the position after the first `tokens`.
-  [[nodiscard]] std::span<token_logprob> next(std::size_t tokens) {
-    top.resize((tokens + 1) * tops, {-1, 0});  // what stays so was not possible
-    return std::span{top}.last(tops);
-  }
-  void push(token_score score) {
-    if (wanted) { scores.push_back(score); }
-  }
   void rewind(std::size_t tokens) {
-    if (wanted) { scores.resize(scores.size() - tokens); }
-    top.resize(top.size() - tokens * tops);
+    scores.rewind(tokens);
+    top.rewind(tokens);
+    raw_top.rewind(tokens);
   }
 };
 
 /// One sequence of a job, from its prompt to its end.
 template <class Options, class State>
 struct job_run : scheduled_run {
-  /// What a token changes besides the contexts, and a ban takes back.
-  using undo_log =
-    transaction<any_filter, text_stream, loop_watch, healing_bytes, State, score_list>;
+  using undo_log = transaction<scheduled_run, any_filter, text_stream, loop_watch, healing_bytes,
+                               State, score_list>;
 
   std::shared_ptr<Options const> options;
   std::shared_ptr<job_channel> channel;
   std::size_t sequence;  // of the job's
   std::size_t prompt;    // tokens
-  undo_log log;
+  any_filter filter;
+  text_stream text;
+  loop_watch loops;
+  healing_bytes healing;
+  State state;
+  score_list scores;
+  undo_log log;  // over all from `filter` on and the scheduled run
   draft_window window;
   std::vector<std::uint32_t> mask = {};  // what may come next; empty: everything
   job_clock clock = {};
@@ -89,27 +100,14 @@ struct job_run : scheduled_run {
   finish_reason reason = finish_reason::none;
   std::vector<std::unique_ptr<job_run>> followers = {};  // sequences that wait for its prompt
 
-  [[nodiscard]] any_filter& filter() { return log.template get<any_filter>(); }
-  [[nodiscard]] text_stream& text() { return log.template get<text_stream>(); }
-  [[nodiscard]] loop_watch& loops() { return log.template get<loop_watch>(); }
-  [[nodiscard]] healing_bytes& healing() { return log.template get<healing_bytes>(); }
-  [[nodiscard]] State& state() { return log.template get<State>(); }
-  [[nodiscard]] score_list& scores() { return log.template get<score_list>(); }
   [[nodiscard]] std::vector<token_id> const& tokens() const { return contexts[0].tokens; }
   [[nodiscard]] std::size_t generated() const { return tokens().size() - prompt; }
 
-  void push(token_id token, token_score score) {
-    for (auto& c : contexts) { c.tokens.push_back(token); }
-    --left;
-    --room;
-    scores().push(score);
-  }
-
+  /// Before a token changes anything.
+  void begin_token() { log.begin_token(*this, filter, text, loops, healing, state, scores); }
+  /// All is as it was before the last `count` tokens.
   void pop(std::size_t count) {
-    for (auto& c : contexts) { c.tokens.resize(c.tokens.size() - count); }
-    left += count;
-    room += count;
-    log.rewind(count);
+    log.rewind(count, *this, filter, text, loops, healing, state, scores);
   }
 
   /// Of its draft so many tokens were right.
@@ -124,13 +122,15 @@ struct job_run : scheduled_run {
   void send(std::string_view piece, std::size_t count, std::string_view error = {}) {
     if (count == 0 && piece.empty() && reason == finish_reason::none) { return; }
     auto const first = std::exchange(sent, sent + count);
-    auto const& [wanted, tops, its, top] = scores();
+    clock.metrics.preemptions = preemptions;
+    clock.metrics.requeues = requeues;
     channel->add({.job = channel->id(),
                   .sequence = sequence,
                   .text = piece,
                   .tokens = std::span{tokens()}.subspan(prompt + first, count),
-                  .scores = std::span{its}.subspan(wanted ? first : 0, wanted ? count : 0),
-                  .top = std::span{top}.subspan(first * tops, count * tops),
+                  .scores = scores.scores.of(first, count),
+                  .top = scores.top.of(first, count),
+                  .raw_top = scores.raw_top.of(first, count),
                   .reason = reason,
                   .error = error,
                   .metrics = clock.metrics});

@@ -32,8 +32,6 @@ class model_step {
   [[nodiscard]] bool start(Run& run) {
     bool enough = true;
     for (auto& c : run.contexts) { enough = states_.open(c, prompt_of(run, c)) && enough; }
-    for (auto const& key : pages_.evicted()) { states_.evicted(key); }
-    pages_.evicted_done();
     if (run.options->max_draft > 0) {
       drafter_.open(run.contexts[0].sequence, run.contexts[0].cached);
     }
@@ -52,6 +50,8 @@ class model_step {
     auto const left = batch_.share(running, how_.token_budget);
     drafts_.draft(running, batch_, pages_, left);
     batch_.gather(running, pages_);
+    for (auto const& key : pages_.evicted()) { states_.evicted(key); }
+    pages_.evicted_done();
     for (Run* const run : batch_.runs()) {
       if (run->drafted() == 0) { continue; }
       for (auto const& c : run->contexts) { states_.before_draft(c); }
@@ -73,7 +73,9 @@ class model_step {
   [[nodiscard]] auto taken() const { return taken_; }
 
   /// The tokens of `run` are known: what the step has written and is still so is in the cache now.
-  /// Returns false if there are not enough pages any more for its room.
+  /// A refused draft and a banned text are alike here: the model has seen more than the tokens are,
+  /// and cache, hashes, recurrent state and drafter go back to them. Returns false if there are not
+  /// enough pages any more for its room.
   [[nodiscard]] bool keep(Run& run) {
     bool enough = true;
     for (auto& c : run.contexts) {
@@ -83,10 +85,10 @@ class model_step {
         pages_.append(c.sequence, std::span{c.tokens}.subspan(c.cached, kept - c.cached));
       } else if (kept < c.cached) {
         enough = pages_.rewind(c.sequence, kept) && enough;
-        if (run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       }
       c.cached = kept;
       enough = states_.after(c, seen, prompt_of(run, c)) && enough;
+      if (c.cached < seen && run.options->max_draft > 0) { drafter_.rewind(c.sequence, c.cached); }
     }
     return enough;
   }

@@ -5,6 +5,7 @@
 #include <tpx/generator/loop_detector.hpp>
 #include <tpx/generator/metrics.hpp>
 #include <tpx/generator/sample/request.hpp>
+#include <tpx/generator/text_pattern.hpp>
 #include <tpx/generator/token.hpp>
 
 #include <cstddef>
@@ -56,14 +57,20 @@ struct job_options {
   std::vector<token_id> stop_tokens = {};
   std::vector<std::string> stop_strings = {};
   std::vector<std::string> banned_strings = {};  // whatever their case; the text avoids them
-  any_filter filter = {};                        // what the text may be
+  // More of both, in scopes of the text: a Stop or Ban pattern counts where its `scopes` say, an
+  // Enter pattern and a scope token say where another scope begins. A text begins in scope 0, and
+  // the strings above count in all. What the patterns show is read by enqueue alone.
+  std::vector<text_pattern> text_patterns = {};
+  std::vector<scope_token> scope_tokens = {};
+  any_filter filter = {};    // what the text may be, which begins where the prompt ends
   bool heal_tokens = false;  // the prompt's last token may become a longer one that begins so
   std::optional<loop_options> stop_on_loop = {};
-  int max_draft = 0;        // tokens guessed ahead, at most
-  int max_rq_tokens = 512;  // new tokens for which pages are claimed at a time
-  bool logprobs = false;    // fill in generated::scores
-  int top_logprobs = 0;     // and generated::top, with so many a token
-  std::uint64_t salt = 0;   // pages are shared among jobs of one salt alone
+  int max_draft = 0;         // tokens guessed ahead, at most
+  int max_rq_tokens = 512;   // new tokens for which pages are claimed at a time
+  bool logprobs = false;     // fill in generated::scores
+  int top_logprobs = 0;      // and generated::top, with so many a token
+  int raw_top_logprobs = 0;  // and generated::raw_top
+  std::uint64_t salt = 0;    // pages are shared among jobs of one salt alone
 };
 
 /// How likely a token was.
@@ -79,7 +86,9 @@ struct generated {
   std::string text;          // without what a stop string cuts off; UTF-8 if the tokens are
   std::vector<token_id> tokens;
   std::vector<token_score> scores;  // a token each, if asked for
-  std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first
+  std::vector<token_logprob> top;   // (tokens, top_logprobs), likeliest first, where each was drawn
+  std::vector<token_logprob>
+    raw_top;  // (tokens, raw_top_logprobs), in the model's own distribution
   finish_reason reason = finish_reason::none;
   std::string error;    // what went wrong, if the reason is failed
   job_metrics metrics;  // when it has ended
@@ -102,6 +111,7 @@ struct fresh_output {
   std::span<token_id const> tokens;
   std::span<token_score const> scores;
   std::span<token_logprob const> top;
+  std::span<token_logprob const> raw_top;
   finish_reason reason;  // not none: this is the sequence's last call
   std::string_view error;
   job_metrics const& metrics;

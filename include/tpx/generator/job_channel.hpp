@@ -31,27 +31,35 @@ struct listener_of final : listener {
   F call;
 };
 
+/// What is reserved for the output of a job.
+struct output_room {
+  std::size_t sequences = 1;
+  std::size_t tokens = 0;    // of each, new ones
+  std::size_t scores = 0;    // of each token
+  std::size_t tops = 0;      // of each token
+  std::size_t raw_tops = 0;  // of each token
+};
+
 /// Between the generator's thread, which writes, and a job's user, who reads when he likes: what is
 /// written grows, and nobody waits for a reader.
 class job_channel {
  public:
-  /// Of each sequence `new_tokens` are reserved, with so many scores and likeliest tokens each.
   /// `cancels` is counted up with every cancel().
-  job_channel(job_id id, std::size_t sequences, std::size_t new_tokens, std::size_t scores,
-              std::size_t tops, std::unique_ptr<listener> listens,
+  job_channel(job_id id, output_room const& room, std::unique_ptr<listener> listens,
               std::shared_ptr<std::atomic<std::size_t>> cancels)
       : id_{id},
-        all_(sequences),
-        read_(sequences),
-        open_{sequences},
+        all_(room.sequences),
+        read_(room.sequences),
+        open_{room.sequences},
         listener_{std::move(listens)},
         cancels_{std::move(cancels)} {
-    for (std::size_t s = 0; s < sequences; ++s) {
+    for (std::size_t s = 0; s < room.sequences; ++s) {
       all_[s].sequence = s;
-      all_[s].text.reserve(8 * new_tokens);
-      all_[s].tokens.reserve(new_tokens);
-      all_[s].scores.reserve(new_tokens * scores);
-      all_[s].top.reserve(new_tokens * tops);
+      all_[s].text.reserve(8 * room.tokens);
+      all_[s].tokens.reserve(room.tokens);
+      all_[s].scores.reserve(room.tokens * room.scores);
+      all_[s].top.reserve(room.tokens * room.tops);
+      all_[s].raw_top.reserve(room.tokens * room.raw_tops);
     }
   }
 
@@ -72,6 +80,7 @@ class job_channel {
       to.tokens.insert(to.tokens.end(), news.tokens.begin(), news.tokens.end());
       to.scores.insert(to.scores.end(), news.scores.begin(), news.scores.end());
       to.top.insert(to.top.end(), news.top.begin(), news.top.end());
+      to.raw_top.insert(to.raw_top.end(), news.raw_top.begin(), news.raw_top.end());
       if (news.reason != finish_reason::none) {
         to.reason = news.reason;
         to.error = news.error;
@@ -97,11 +106,12 @@ class job_channel {
                        .tokens = rest(from.tokens, read.tokens),
                        .scores = rest(from.scores, read.scores),
                        .top = rest(from.top, read.top),
+                       .raw_top = rest(from.raw_top, read.raw_top),
                        .reason = from.reason,
                        .error = from.error,
                        .metrics = from.metrics};
-    read = {from.text.size(), from.tokens.size(), from.scores.size(), from.top.size(),
-            from.reason != finish_reason::none};
+    read = {from.text.size(), from.tokens.size(),  from.scores.size(),
+            from.top.size(),  from.raw_top.size(), from.reason != finish_reason::none};
     return piece;
   }
 
@@ -123,6 +133,7 @@ class job_channel {
     std::size_t tokens = 0;
     std::size_t scores = 0;
     std::size_t top = 0;
+    std::size_t raw_top = 0;
     bool end = false;
   };
 

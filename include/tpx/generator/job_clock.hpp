@@ -24,10 +24,7 @@ struct job_clock {
   /// It got its pages, of which the first `cached` tokens were there.
   void admitted(clock::time_point now, std::size_t cached, std::size_t page_size) {
     metrics.queue_seconds += seconds(now - waits_since);
-    if (begun != clock::time_point{}) {
-      ++metrics.preemptions;
-      return;
-    }
+    if (begun != clock::time_point{}) { return; }
     begun = now;
     metrics.cached_tokens = cached;
     metrics.cached_pages = cached / page_size;

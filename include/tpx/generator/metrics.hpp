@@ -17,7 +17,7 @@ struct metric {
 
 /// What one job cost.
 struct job_metrics {
-  double queue_seconds = 0;        // waiting, before the first step and after each preemption
+  double queue_seconds = 0;        // waiting, each time that it had no pages
   double prefill_seconds = 0;      // from the first step to the first token
   double first_token_seconds = 0;  // from the call of enqueue to the first token
   double decode_seconds = 0;       // from the first token to the last
@@ -27,7 +27,8 @@ struct job_metrics {
   std::uint64_t new_tokens = 0;
   std::uint64_t accepted_drafts = 0;  // tokens
   std::uint64_t rejected_drafts = 0;  // tokens
-  std::uint64_t preemptions = 0;
+  std::uint64_t preemptions = 0;      // times that it gave its pages to a higher priority
+  std::uint64_t requeues = 0;         // times that it went back into the queue for more room
 };
 
 /// After the first token; 0 if there was no other.
@@ -58,8 +59,9 @@ struct generator_metrics {
   std::uint64_t finished_jobs = 0;
   std::uint64_t failed_jobs = 0;
   std::uint64_t cancelled_jobs = 0;
-  std::uint64_t preemptions = 0;
-  std::uint64_t prompt_tokens = 0;  // of jobs that have ended, as are the next four
+  std::uint64_t preemptions = 0;  // of jobs that have ended, as are the next six
+  std::uint64_t requeues = 0;
+  std::uint64_t prompt_tokens = 0;
   std::uint64_t cached_tokens = 0;
   std::uint64_t new_tokens = 0;
   std::uint64_t accepted_drafts = 0;
@@ -81,6 +83,7 @@ struct generator_metrics {
   constexpr void add(job_metrics const& job, std::uint64_t generator_metrics::*outcome) noexcept {
     ++(this->*outcome);
     preemptions += job.preemptions;
+    requeues += job.requeues;
     prompt_tokens += job.prompt_tokens;
     cached_tokens += job.cached_tokens;
     new_tokens += job.new_tokens;
@@ -112,8 +115,10 @@ constexpr void describe(job_metrics const& m, Use&& use) {
   use(metric{"new_tokens", "Tokens generated.", true}, m.new_tokens);
   use(metric{"accepted_drafts", "Drafted tokens accepted.", true}, m.accepted_drafts);
   use(metric{"rejected_drafts", "Drafted tokens rejected.", true}, m.rejected_drafts);
-  use(metric{"preemptions", "Times that it gave its pages back before its end.", true},
+  use(metric{"preemptions", "Times that it gave its pages to a higher priority.", true},
       m.preemptions);
+  use(metric{"requeues", "Times that it went back into the queue for more room.", true},
+      m.requeues);
 }
 
 template <class Use>
@@ -121,8 +126,10 @@ constexpr void describe(generator_metrics const& m, Use&& use) {
   use(metric{"finished_jobs", "Jobs that came to their end.", true}, m.finished_jobs);
   use(metric{"failed_jobs", "Jobs that ended with an error.", true}, m.failed_jobs);
   use(metric{"cancelled_jobs", "Jobs that were cancelled.", true}, m.cancelled_jobs);
-  use(metric{"preemptions", "Times that jobs gave their pages back before their end.", true},
+  use(metric{"preemptions", "Times that jobs gave their pages to a higher priority.", true},
       m.preemptions);
+  use(metric{"requeues", "Times that jobs went back into the queue for more room.", true},
+      m.requeues);
   use(metric{"prompt_tokens", "Tokens of prompts.", true}, m.prompt_tokens);
   use(metric{"cached_tokens", "Tokens of prompts found in the cache.", true}, m.cached_tokens);
   use(metric{"new_tokens", "Tokens generated.", true}, m.new_tokens);

@@ -35,13 +35,16 @@ struct page_copy {
 /// generator knows no ranks and no GPU.
 ///
 ///   M::page_size       positions a page has
-///   m.vocab_size()     columns of the logits
+///   m.vocab_size()     tokens there are, and columns of the logits
 ///   m.pages()          pages of its cache
 ///   m.forward(parts)   runs one step; the logits of the wanted rows, part after part, as
 ///                      (sum of rows, vocab_size()), which stay the model's and may be written to
 ///                      until the next call
 ///   m.copy(copies)     page copies, before the next forward reads or writes those pages: all of
 ///                      them or, if it throws, none
+///   m.columns()        of the logits, where these are a part of the vocabulary; then the sampler
+///   is
+///                      one that joins the parts of all ranks; optional
 ///   m.max_tokens()     of one sequence, where that is bounded by more than the pages; optional
 ///
 /// A token's logits must not depend on what else is in the step. What a member throws ends the jobs

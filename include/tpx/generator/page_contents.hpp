@@ -43,6 +43,15 @@ class page_contents {
     return find_page(index_, tokens_, known, key, origin, tokens);
   }
 
+  /// Stands for which pages have this key: several, if what came before them is not the same page.
+  [[nodiscard]] std::uint64_t having(hash128 const& key) const {
+    std::uint64_t sum = 0;
+    for (page_id page = index_.first(key.low); page != no_page; page = index_.next(page)) {
+      if (identity(page).key == key) { sum += identity(page).serial; }
+    }
+    return sum;
+  }
+
   /// The page that begins with most of `tokens`, and how many: of those with the same first
   /// start_tokens the newest few are looked at.
   [[nodiscard]] std::pair<page_id, std::size_t> find_start(page_origin origin,

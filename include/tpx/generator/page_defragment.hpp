@@ -14,14 +14,19 @@ namespace tpx::detail {
 /// after each step all is as consistent as before.
 class page_defragmenter {
  public:
-  explicit page_defragmenter(std::size_t pages) : layout_{pages}, plan_{pages} {}
+  explicit page_defragmenter(std::size_t pages)
+      : layout_{pages}, plan_{pages}, rest_{pages / pages_a_call}, rested_{rest_} {}
 
-  /// Costs O(pages) when it makes a plan, which it does when it has carried out the last one and
-  /// pages have got into other hands since; else O(max_moves x sequences).
+  /// Makes a plan when it has carried out the last one and pages have got into other hands since,
+  /// but in one call of pages / 64 at most: a plan costs O(pages), so that a call costs O(64) on
+  /// the average, however fast pages change. Else O(max_moves x sequences).
   template <class Sequences>
   std::size_t run(Sequences& sequences, std::size_t max_moves) {
     std::size_t const moves = follow(sequences, max_moves);
-    if (moves != 0 || settled_ == sequences.pool.changes) { return moves; }
+    if (rested_ < rest_) { ++rested_; }
+    if (moves != 0 || settled_ == sequences.pool.changes || rested_ < rest_) { return moves; }
+    rested_ = 0;
+    ++sequences.pool.stats.plans;
     plan_.clear();
     layout_.visit(sequences, [&](page_id page, bool follows) { plan_.add(page, follows); });
     plan_.solve();
@@ -35,6 +40,8 @@ class page_defragmenter {
   }
 
  private:
+  static constexpr std::size_t pages_a_call = 64;
+
   template <class Sequences>
   std::size_t follow(Sequences& sequences, std::size_t max_moves) {
     auto& pool = sequences.pool;
@@ -67,6 +74,8 @@ class page_defragmenter {
 
   page_layout layout_;
   page_plan plan_;
+  std::size_t rest_;                           // calls from one plan to the next, at least
+  std::size_t rested_;                         // calls since the last plan, up to rest_
   std::uint64_t settled_ = ~std::uint64_t{0};  // the pool's changes when the plan was made
 };
 

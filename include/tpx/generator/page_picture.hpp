@@ -2,14 +2,19 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/generator/model.hpp>
+#include <tpx/generator/page_hash.hpp>
+#include <tpx/generator/page_stats.hpp>
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tpx {
 
@@ -70,7 +75,8 @@ inline void append_words(std::string& to, std::size_t x, std::size_t y, std::str
 }  // namespace detail
 
 /// An SVG picture of a page table: a square a page, in the order of their ids, coloured by what the
-/// page is, and a legend that counts them. Labels are UTF-8. Throws invalid_argument for 0 columns.
+/// page is, and a legend that counts them. So a design can be drawn without a table. Labels are
+/// UTF-8. Throws invalid_argument for 0 columns.
 [[nodiscard]] inline std::string page_picture(std::span<page_drawing const> pages,
                                               page_picture_options const& how = {}) {
   expects(how.columns > 0, "a picture of 0 columns", "give it at least one");
@@ -106,6 +112,35 @@ inline void append_words(std::string& to, std::size_t x, std::size_t y, std::str
                          std::string{name(look)} + ": " + std::to_string(counts[i]));
   }
   return svg += "</svg>\n";
+}
+
+/// The same of a table as it is now: a page_table, or what has its size() and info(page). A label
+/// tells how many sequences share a page, and a note all that info() does.
+template <class Pages>
+requires requires(Pages const& pages, page_id page) {
+  { pages.info(page) } -> std::same_as<page_info>;
+}
+[[nodiscard]] std::string page_picture(Pages const& pages, page_picture_options const& how = {}) {
+  std::vector<page_drawing> drawings(pages.size());
+  std::vector<std::string> words(2 * pages.size());
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    page_info const info = pages.info(static_cast<page_id>(i));
+    std::string& label = words[2 * i];
+    std::string& note = words[2 * i + 1];
+    if (info.refs > 1) { label = std::to_string(info.refs); }
+    if (info.tokens > 0) {
+      note =
+        std::to_string(info.tokens) + " tokens, " + std::to_string(info.depth) + " pages before";
+    }
+    if (info.on_host) { note += ", on the host too"; }
+    bool const read = info.refs > 1 || info.key != hash128{};
+    drawings[i] = {info.state == page_state::blank          ? page_look::free
+                   : info.state == page_state::idle         ? page_look::cached
+                   : info.state == page_state::used && read ? page_look::shared
+                                                            : page_look::writable,
+                   label, note};
+  }
+  return page_picture(std::span<page_drawing const>{drawings}, how);
 }
 
 }  // namespace tpx

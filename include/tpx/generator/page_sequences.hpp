@@ -29,6 +29,7 @@ struct page_prefix {
   std::size_t reserved = 0;  // of them too
   page_id source = no_page;
   std::size_t common = 0;  // tokens of it
+  hash128 missing = {};    // key of the first whole page that is not in the cache
 };
 
 /// The block tables of all sequences over one pool of pages: who claims, shares and gives back
@@ -79,6 +80,7 @@ class page_sequences {
         next.parent = pool.contents.identity(page).serial;
         continue;
       }
+      if (found.host == 0) { found.missing = key; }
       auto const h = pool.host.find(key, next, content);
       if (h == no_page || pool.host.page(h) != no_page) { break; }
       ++found.host;

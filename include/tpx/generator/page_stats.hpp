@@ -47,6 +47,7 @@ struct page_table_stats {
   std::uint64_t stored_pages = 0;   // to the host tier
   std::uint64_t copied_pages = 0;   // copies asked of the model, defragmentation's too
   std::uint64_t moved_pages = 0;    // by defragmentation
+  std::uint64_t plans = 0;          // that it made
 
   std::size_t blank = 0;  // pages by state
   std::size_t idle = 0;

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/generator/page_admission.hpp>
 #include <tpx/generator/page_audit.hpp>
 #include <tpx/generator/page_defragment.hpp>
-#include <tpx/generator/page_writer.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +13,6 @@
 #include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace tpx {
 
@@ -63,10 +62,7 @@ class page_table {
   };
 
   explicit page_table(page_table_options const& options)
-      : sequences_{checked(options)}, defragmenter_{options.pages} {
-    free_.reserve(options.max_sequences);
-    for (auto s = sequences_.scratch(); s-- > 0;) { free_.push_back(s); }
-  }
+      : sequences_{checked(options)}, defragmenter_{options.pages} {}
 
   /// Opens a sequence that begins with `tokens` and has pages for `room` positions after them. The
   /// first `cached` tokens are there, at least one is not: its forward gives the first logits.
@@ -78,26 +74,24 @@ class page_table {
                                            std::uint64_t salt = 0) {
     expects(!tokens.empty(), "a sequence of no tokens", "begin with at least one");
     check_length(tokens.size(), room);
-    if (free_.empty()) { return refuse(); }
-    sequence_id const s = free_.back();
-    auto const found = sequences_.find(s, tokens.first(tokens.size() - 1), salt);
-    std::size_t const pages = sequences_.pages_for(tokens.size() + room);
-    std::size_t const fresh = pages - found.device + found.reserved;
-    std::size_t const spare = pool().available() - found.idle;
-    if (fresh > spare) { return refuse(); }
-    free_.pop_back();
-    bool const whole_source =
-      found.common != 0 && pool().contents.filled(found.source) == found.common;
-    sequences_.begin(s, found, salt, whole_source || fresh == spare);
-    sequences_.reserve(s, pages);
-    std::size_t const cached = sequences_[s].length;
-    page_table_stats& stats = pool().stats;
-    ++stats.sequences;
-    stats.tokens += tokens.size();
-    stats.cached_tokens += cached;
-    stats.hit_pages += found.device;
-    stats.partial_hits += found.common != 0 ? 1 : 0;
-    return opened{s, cached};
+    auto const s = sequences_.open({tokens, room, salt});
+    if (!s) {
+      ++pool().stats.refused;
+      return std::nullopt;
+    }
+    return opened{*s, sequences_[*s].length};
+  }
+
+  /// What there is, after open() has returned nullopt; and whether there is more by now that might
+  /// let it succeed: pages or sequences have come free, or the first page that it lacked is there.
+  [[nodiscard]] page_shortage shortage() const { return sequences_.shortage(); }
+  [[nodiscard]] bool eased(page_shortage const& since) const { return sequences_.eased(since); }
+
+  /// Whether open() of all of `wanted` would succeed after close() of all of `closing`. What
+  /// several of `wanted` have in common is counted for each. Costs O(pages of both).
+  [[nodiscard]] bool fit_without(std::span<page_wish const> wanted,
+                                 std::span<sequence_id const> closing) {
+    return sequences_.fit_without(wanted, closing);
   }
 
   /// Brings back the pages of a prompt that only the host tier has, as far as there are pages that
@@ -184,8 +178,7 @@ class page_table {
   /// again what they were.
   void close(sequence_id s) {
     static_cast<void>(at(s));
-    sequences_.end(s);
-    free_.push_back(s);
+    sequences_.close(s);
   }
 
   /// The block table: position p lies in page pages(s)[p / page_size]. Valid until the next call.
@@ -226,7 +219,7 @@ class page_table {
 
   /// Adds at most `max_moves` copies that bring pages which follow each other side by side, and
   /// returns how many; 0: all lie so, or nobody's pages lack. Not between a forward and its
-  /// append(). One of these calls in many makes a plan, in O(pages); the others cost O(max_moves).
+  /// append(). One call in pages / 64 may make a plan, in O(pages); the others cost O(max_moves).
   std::size_t defragment(std::size_t max_moves) { return defragmenter_.run(sequences_, max_moves); }
 
   /// Checks every invariant; throws with which is broken and where. For tests and debugging.
@@ -239,6 +232,7 @@ class page_table {
     return now;
   }
 
+  [[nodiscard]] std::size_t size() const { return pool().contents.size(); }  // pages
   [[nodiscard]] page_info info(page_id page) const {
     expects(
       page < pool().contents.size(), [&] { return "no page " + std::to_string(page); },
@@ -247,7 +241,7 @@ class page_table {
   }
 
  private:
-  using sequences = detail::page_writer<PageSize, Hash>;
+  using sequences = detail::page_admission<PageSize, Hash>;
 
   static page_table_options const& checked(page_table_options const& options) {
     expects(options.pages > 0 && options.pages < detail::no_page && options.max_sequences > 0 &&
@@ -286,14 +280,8 @@ class page_table {
       "shorten the sequence, or give the cache more pages");
   }
 
-  std::nullopt_t refuse() {
-    ++pool().stats.refused;
-    return std::nullopt;
-  }
-
   sequences sequences_;
   detail::page_defragmenter defragmenter_;
-  std::vector<sequence_id> free_;
 };
 
 }  // namespace tpx

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/page_admission.hpp>
 #include <tpx/generator/queue.hpp>
 #include <tpx/generator/scheduler_run.hpp>
 
@@ -9,15 +10,17 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 namespace tpx::detail {
 
 /// Which runs are running and which wait.
 ///
 /// A run is admitted when it is the first that waits and the page table has pages for its tokens
-/// and for the room it claims. Where they lack and it has a higher priority than others
-/// that are running, the last of those gives up its pages and waits again, in its old place. What
-/// is given up stays in the cache until it is needed, so little is computed twice.
+/// and for the room it claims. Where they lack, the last of those that are running with a lower
+/// priority give up theirs and wait again, in their old places, if that is enough. What is given up
+/// stays in the cache until it is needed, so little is computed twice. A run that was refused is
+/// tried again when the page table has more for it than it had.
 template <class Pages, class Run>
 class scheduler {
  public:
@@ -34,7 +37,7 @@ class scheduler {
   /// suffice; then it waits again.
   template <class F>
   void admit(F&& start) {
-    while (!waiting_.empty() && make_way(*waiting_.front())) {
+    while (!waiting_.empty() && may_fit(*waiting_.front()) && make_way(*waiting_.front())) {
       Run& run = *waiting_.front();
       running_.insert(waiting_.take(0));
       if (!start(run)) {
@@ -56,8 +59,8 @@ class scheduler {
     if (enough) {
       run.room = room;
     } else {
-      auto taken = release(run);
-      enqueue(std::move(taken));
+      ++run.requeues;
+      enqueue(release(run));
     }
   }
 
@@ -85,15 +88,38 @@ class scheduler {
   [[nodiscard]] ordered<run_ptr> const& waiting() const { return waiting_; }
 
  private:
+  /// Whether it was not refused, or there is more now.
+  [[nodiscard]] bool may_fit(Run const& run) const {
+    return run.place.arrival != refused_ || pages_.eased(shortage_);
+  }
+
   bool make_way(Run& run) {
-    while (!open(run)) {
-      if (running_.empty() || running_.back()->place.priority >= run.place.priority) {
-        return false;
-      }
-      auto victim = release(*running_.back());
-      waiting_.insert(std::move(victim));
+    if (open(run)) { return true; }
+    for (auto victims = enough_victims(run); victims > 0; --victims) {
+      Run& victim = *running_.back();
+      ++victim.preemptions;
+      waiting_.insert(release(victim));
+      if (open(run)) { return true; }
     }
-    return true;
+    refused_ = run.place.arrival;
+    shortage_ = pages_.shortage();
+    return false;
+  }
+
+  /// How many of those running have a lower priority, if `run` fits without them; else 0.
+  [[nodiscard]] std::size_t enough_victims(Run const& run) {
+    victims_.clear();
+    std::size_t count = 0;
+    while (count < running_.size()) {
+      Run const& last = *running_[running_.size() - 1 - count];
+      if (last.place.priority >= run.place.priority) { break; }
+      for (auto const& c : last.contexts) { victims_.push_back(c.sequence); }
+      ++count;
+    }
+    if (count == 0) { return 0; }
+    wishes_.clear();
+    for (auto const& c : run.contexts) { wishes_.push_back({c.tokens, run.room - 1, run.salt}); }
+    return pages_.fit_without(wishes_, victims_) ? count : 0;
   }
 
   /// Claims pages for all contexts, or nothing.
@@ -131,6 +157,10 @@ class scheduler {
   ordered<run_ptr> waiting_;
   ordered<run_ptr> running_;
   std::uint64_t arrivals_ = 0;
+  std::uint64_t refused_ = 0;  // the arrival of the run that was last refused; 0: none
+  page_shortage shortage_ = {};
+  std::vector<std::uint32_t> victims_;  // their sequences
+  std::vector<page_wish> wishes_;
 };
 
 }  // namespace tpx::detail

@@ -26,7 +26,8 @@ struct context {
   [[nodiscard]] std::size_t pending() const { return tokens.size() - cached; }
 };
 
-/// What scheduling knows of one sequence of a job.
+/// What scheduling knows of one sequence of a job: a part of its transaction, for it holds how far
+/// its tokens go and, with them, how far the cache counts.
 struct scheduled_run {
   rank_in_queue place = {};
   std::vector<context> contexts = {};
@@ -34,7 +35,9 @@ struct scheduled_run {
   std::size_t room = 0;       // new tokens that pages are claimed for yet
   std::size_t most_room = 0;  // that are claimed at a time
   std::uint64_t salt = 0;
-  std::size_t rows = 0;  // logits wanted in this step
+  std::size_t rows = 0;           // logits wanted in this step
+  std::uint64_t preemptions = 0;  // times that it made way for a higher priority
+  std::uint64_t requeues = 0;     // and that it went back for more room
 
   /// One token lacks: this step can choose the next.
   [[nodiscard]] bool decoding() const {
@@ -47,17 +50,25 @@ struct scheduled_run {
     for (auto const& c : contexts) { sum += c.planned; }
     return sum;
   }
-  /// Puts a draft behind the tokens for one step.
+  void push(token_id token) {
+    for (auto& c : contexts) { c.tokens.push_back(token); }
+    --left;
+    --room;
+  }
+  /// The last tokens are gone. What a forward has made of them counts no more: the cache, its
+  /// hashes and a recurrent state go back at the end of the step.
+  void rewind(std::size_t tokens) {
+    for (auto& c : contexts) { c.tokens.resize(c.tokens.size() - tokens); }
+    left += tokens;
+    room += tokens;
+  }
+  /// Puts a draft behind the tokens for one step, at whose end undraft() takes it back.
   void draft(std::span<token_id const> guess) {
     rows += guess.size();
-    for (auto& c : contexts) {
-      c.tokens.insert(c.tokens.end(), guess.begin(), guess.end());
-      c.planned += guess.size();
-    }
+    for (auto const token : guess) { push(token); }
+    for (auto& c : contexts) { c.planned += guess.size(); }
   }
-  void undraft() {
-    for (auto& c : contexts) { c.tokens.resize(c.tokens.size() - drafted()); }
-  }
+  void undraft() { rewind(drafted()); }
   void clear_plan() {
     rows = 0;
     for (auto& c : contexts) { c.planned = 0; }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/token.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -21,6 +23,12 @@ struct text_pattern {
   bool ignore_case = false;                  // of ASCII letters
   std::uint32_t scopes = ~std::uint32_t{0};  // bit s: it is looked for in scope s
   std::uint32_t enters = 0;                  // with Enter: which scope
+};
+
+/// What follows such a token is of that scope.
+struct scope_token {
+  token_id token;
+  std::uint32_t scope;
 };
 
 /// Scopes that a matcher may have at most: the bits of `text_pattern::scopes`.

@@ -58,6 +58,33 @@ class text_pieces {
             })};
   }
 
+  /// Appends to `to` the fewest tokens that spell `bytes`, the first as long as can be; returns
+  /// false, and `to` is as it was, if none do. Quadratic in the bytes, each a search.
+  [[nodiscard]] bool spell(std::string_view bytes, std::vector<token_id>& to) const {
+    struct start {
+      std::size_t tokens;  // of the fewest that spell the bytes from here on
+      token_id token;      // the first of these
+    };
+    start const none{bytes.size() + 1, -1};
+    std::vector<start> from(bytes.size(), none);
+    from.push_back({0, -1});
+    for (auto begin = bytes.size(); begin-- > 0;) {
+      auto tokens = all();
+      for (auto end = begin + 1; end <= bytes.size() && !tokens.empty(); ++end) {
+        tokens = beginning_with(bytes.substr(begin, end - begin), tokens);
+        auto const here = no_longer_than(end - begin, tokens);
+        if (!here.empty() && from[end].tokens < from[begin].tokens) {
+          from[begin] = {from[end].tokens + 1, here.front()};
+        }
+      }
+    }
+    if (from.front().tokens == none.tokens) { return false; }
+    for (std::size_t at = 0; at < bytes.size(); at += piece(to.back()).size()) {
+      to.push_back(from[at].token);
+    }
+    return true;
+  }
+
  private:
   V const* vocab_;
   std::vector<token_id> sorted_;

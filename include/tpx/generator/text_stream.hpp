@@ -4,6 +4,7 @@
 #include <tpx/error.hpp>
 #include <tpx/generator/matcher.hpp>
 #include <tpx/generator/text_event.hpp>
+#include <tpx/generator/text_pattern.hpp>
 #include <tpx/generator/token.hpp>
 #include <tpx/generator/utf8.hpp>
 
@@ -21,15 +22,10 @@ namespace tpx {
 
 /// What ends, bans and divides the texts of a job, or of many.
 struct text_rules {
-  struct scope_token {
-    token_id token;
-    std::uint32_t scope;
-  };
-
   matcher patterns = {};
   std::vector<token_id> stop_tokens = {};
-  std::vector<scope_token> scope_tokens = {};  // what follows such a token is of that scope
-  std::size_t patience = 16;                   // see text_stream
+  std::vector<scope_token> scope_tokens = {};
+  std::size_t patience = 16;  // see text_stream
 };
 
 /// Makes the text of one sequence from its tokens, and holds back what may yet be part of a stop

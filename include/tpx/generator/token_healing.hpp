@@ -55,11 +55,13 @@ class token_healing {
 
   [[nodiscard]] std::size_t kept() const { return kept_; }           // tokens of the prompt
   [[nodiscard]] std::string_view prefix() const { return prefix_; }  // bytes of the others
+  /// Bytes of the prefix that have not come yet.
+  [[nodiscard]] std::string_view left() const { return prefix().substr(at_); }
   [[nodiscard]] bool finished() const { return at_ == prefix_.size(); }
 
   /// How many bytes at the front of `token`, if it came next, are the prompt's.
   [[nodiscard]] std::size_t repeated(token_id token) const {
-    return std::min(pieces_->piece(token).size(), prefix_.size() - at_);
+    return std::min(pieces_->piece(token).size(), left().size());
   }
 
   /// Writes all words of the mask, which must have a bit for every token. Costs the mask and

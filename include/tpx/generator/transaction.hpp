@@ -20,58 +20,30 @@ concept rewindable = requires(P& p, std::size_t tokens) {
   p.rewind(tokens);
 };
 
-/// A part with one element for each token: tokens, log-probabilities; not a text's characters.
-template <class P>
-concept element_a_token = !rewindable<P> && requires(P & p) {
-  p.erase(p.end() - std::ptrdiff_t{}, p.end());
-  requires !std::same_as<typename P::value_type, char>;
-};
-
 /// A part that is a plain value, of which a copy is kept for each token.
 template <class P>
-concept plain_value = !rewindable<P> && !element_a_token<P> && std::is_trivially_copyable_v<P>;
+concept plain_value = !rewindable<P> && std::is_trivially_copyable_v<P>;
 
-/// Makes a part of what is kept elsewhere: `Undo` takes back the last n tokens there.
-template <std::invocable<std::size_t> Undo>
-struct on_rewind {
-  Undo undo;
-  void rewind(std::size_t tokens) { undo(tokens); }
-};
-template <class Undo>
-on_rewind(Undo) -> on_rewind<Undo>;
-
-/// All that a token changes of a sequence, so that tokens can be taken back: for banned strings and
-/// refused drafts alike.
+/// All that a token changes of a sequence, so that tokens can be taken back.
 ///
-///   transaction t{16, filter, sampler_state, tokens, on_rewind{[&](std::size_t n) { ... }}};
-///   t.begin_token();         // then each part takes the token up
-///   t.rewind(3);             // every part is as it was before the last three
+///   transaction<frontier, any_filter, sampler_state> log{16};
+///   log.begin_token(frontier, filter, state);  // then each part takes the token up
+///   log.rewind(3, frontier, filter, state);    // all are as they were before the last three
 ///
-/// Parts are of three kinds: rewindable, element_a_token, plain_value. They live in the transaction
-/// and are what get<Part>() gives; a type occurs once. What has been begun and not been kept can be
+/// The parts stay where they are, and every call names all of them. What has been begun can be
 /// taken back, up to `depth` tokens: memory is depth copies of the plain values, and after the
 /// construction only the parts allocate.
 template <class... Parts>
 class transaction {
-  static_assert(((rewindable<Parts> || element_a_token<Parts> || plain_value<Parts>)&&...),
-                "a part has rewind(tokens), or one element a token, or is trivially copyable");
+  static_assert(((rewindable<Parts> || plain_value<Parts>)&&...),
+                "a part has rewind(tokens), or is trivially copyable");
 
  public:
-  explicit transaction(std::size_t depth, Parts... parts)
-      : parts_{std::move(parts)...}, saved_(depth) {}
-
-  template <class Part>
-  [[nodiscard]] Part& get() noexcept {
-    return std::get<Part>(parts_);
-  }
-  template <class Part>
-  [[nodiscard]] Part const& get() const noexcept {
-    return std::get<Part>(parts_);
-  }
+  explicit transaction(std::size_t depth) : saved_(depth) {}
 
   /// Before a token changes any part. Every part then has to take it up.
-  void begin_token() {
-    if (!saved_.empty()) { saved_[begun_ % saved_.size()] = plain(); }
+  void begin_token(Parts const&... parts) {
+    if (!saved_.empty()) { saved_[begun_ % saved_.size()] = std::tuple_cat(copy_of(parts)...); }
     ++begun_;
     open_ = std::min(open_ + 1, saved_.size());
   }
@@ -81,7 +53,7 @@ class transaction {
 
   /// Takes back the last `tokens`, in the order of the parts. Throws invalid_argument, and nothing
   /// has changed, if they are more than depth().
-  void rewind(std::size_t tokens) {
+  void rewind(std::size_t tokens, Parts&... parts) {
     expects(
       tokens <= open_,
       [&] {
@@ -93,11 +65,8 @@ class transaction {
     begun_ -= tokens;
     open_ -= tokens;
     auto const& before = saved_[begun_ % saved_.size()];
-    std::apply([&](Parts&... part) { (undo(part, tokens, before), ...); }, parts_);
+    (undo(parts, tokens, before), ...);
   }
-
-  /// The tokens so far stay: no rewind goes beyond them.
-  void keep() noexcept { open_ = 0; }
 
  private:
   template <class Part>
@@ -112,22 +81,15 @@ class transaction {
       return {};
     }
   }
-  values plain() const {
-    return std::apply([](Parts const&... part) { return std::tuple_cat(copy_of(part)...); },
-                      parts_);
-  }
   template <class Part>
   static void undo(Part& part, std::size_t tokens, values const& before) {
     if constexpr (rewindable<Part>) {
       part.rewind(tokens);
-    } else if constexpr (element_a_token<Part>) {
-      part.erase(part.end() - static_cast<std::ptrdiff_t>(tokens), part.end());
     } else {
       part = std::get<Part>(before);
     }
   }
 
-  std::tuple<Parts...> parts_;
   std::vector<values> saved_;  // a ring: before token t, those at t % depth
   std::size_t begun_ = 0;      // tokens
   std::size_t open_ = 0;       // of these, how many can be taken back

@@ -14,6 +14,7 @@ namespace tpx::sample {
 /// Cost    linear in the range, by the Z algorithm (Gusfield 1997, section 1.4).
 struct Dry {
   static constexpr std::string_view name = "Dry";
+  static constexpr bool looks_at_history = true;
   float multiplier = 0;
   float base = 1.75f;
   int allowed_length = 2;
@@ -21,6 +22,10 @@ struct Dry {
   std::span<token_id const> breakers = {};  // ascending; the caller's
 
   [[nodiscard]] bool neutral() const { return multiplier == 0 || base < 1; }
+  template <class F>
+  void spans(F f) {
+    f(breakers);
+  }
   void validate() const {
     detail::expect_within("Dry: multiplier", multiplier, 0, 1e6);
     detail::expect_within("Dry: base", base, 0, 1e6);

@@ -17,6 +17,10 @@ struct LogitBias {
   std::span<token_bias const> biases = {};  // the caller's
 
   [[nodiscard]] bool neutral() const { return biases.empty(); }
+  template <class F>
+  void spans(F f) {
+    f(biases);
+  }
   void validate() const {}
   template <class C>
   void apply(C& c) const {

@@ -14,6 +14,7 @@ namespace tpx::sample {
 /// where f is that of its last occurrence. Source: exllamav3 SS_RepP, then SS_PresFreqP.
 struct Penalties {
   static constexpr std::string_view name = "Penalties";
+  static constexpr bool looks_at_history = true;
   float repetition = 1;
   float presence = 0;
   float frequency = 0;

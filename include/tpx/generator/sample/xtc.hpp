@@ -17,6 +17,10 @@ struct Xtc {
   std::span<token_id const> keep = {};  // tokens left alone, ascending; the caller's
 
   [[nodiscard]] bool neutral() const { return probability == 0 || threshold > 0.5f; }
+  template <class F>
+  void spans(F f) {
+    f(keep);
+  }
   void validate() const {
     detail::expect_within("Xtc: probability", probability, 0, 1);
     detail::expect_within("Xtc: threshold", threshold, 0, 1);
