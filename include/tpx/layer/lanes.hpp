@@ -73,9 +73,17 @@ inline void store(float* to, lanes const& from, std::size_t n) {
 }
 
 [[nodiscard]] inline float largest(lanes const& of) {
-  float most = of[0];
-  for (std::size_t i = 1; i < lane_count; ++i) { most = of[i] > most ? of[i] : most; }
-  return most;
+  using eight = float __attribute__((vector_size(32)));
+  using four = float __attribute__((vector_size(16)));
+  eight e[2];
+  std::memcpy(e, &of, sizeof(e));
+  e[0] = e[1] > e[0] ? e[1] : e[0];
+  four f[2];
+  std::memcpy(f, e, sizeof(f));
+  f[0] = f[1] > f[0] ? f[1] : f[0];
+  float const a = f[0][0] > f[0][1] ? f[0][0] : f[0][1];
+  float const b = f[0][2] > f[0][3] ? f[0][2] : f[0][3];
+  return a > b ? a : b;
 }
 
 /// x becomes e^x, to 2 units in the last place; under -87 it becomes 0, over 88 e^88.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 namespace tpx::detail {
 
@@ -72,33 +73,6 @@ inline void absolute(lanes& x) {
   return (f[0][0] | f[0][1]) != 0;
 }
 
-/// The same as `largest`, in three steps of halves.
-[[nodiscard]] inline float greatest(lanes const& of) {
-  using eight = float __attribute__((vector_size(32)));
-  using four = float __attribute__((vector_size(16)));
-  eight e[2];
-  std::memcpy(e, &of, sizeof(e));
-  e[0] = e[1] > e[0] ? e[1] : e[0];
-  four f[2];
-  std::memcpy(f, e, sizeof(f));
-  f[0] = f[1] > f[0] ? f[1] : f[0];
-  float const a = f[0][0] > f[0][1] ? f[0][0] : f[0][1];
-  float const b = f[0][2] > f[0][3] ? f[0][2] : f[0][3];
-  return a > b ? a : b;
-}
-
-[[nodiscard]] inline std::uint64_t sum(int_lanes const& of) {
-  using eight = std::int32_t __attribute__((vector_size(32)));
-  using four = std::int32_t __attribute__((vector_size(16)));
-  eight e[2];
-  std::memcpy(e, &of, sizeof(e));
-  e[0] += e[1];
-  four f[2];
-  std::memcpy(f, e, sizeof(f));
-  f[0] += f[1];
-  return static_cast<std::uint64_t>((f[0][0] + f[0][2]) + (f[0][1] + f[0][3]));
-}
-
 /// Integers in the order of the floats they stand for; -0 is +0.
 [[nodiscard]] inline std::uint32_t order_key(float value) {
   auto const bits = std::bit_cast<std::uint32_t>(value + 0.0f);
@@ -110,12 +84,15 @@ inline void absolute(lanes& x) {
 }
 
 /// Reals of 0 to 1 as integers in units of 2^-40, in two parts of 20 bits. Sums of integers are the
-/// same in any order, so that a row of logits can be cut over ranks anywhere.
+/// same in any order, so that a row of logits can be cut over ranks anywhere. Takes those of 127
+/// chunks before it is full.
 struct fixed_lanes {
+  static constexpr std::size_t most_chunks = 127;
+
   int_lanes high = {};
   int_lanes low = {};
 
-  /// Adds sixteen reals, rounded down; at most 16 times.
+  /// Adds sixteen reals, rounded down.
   void add(lanes const& reals) {
     lanes const scaled = reals * 0x1p20f;
     int_lanes const whole = __builtin_convertvector(scaled, int_lanes);
@@ -124,15 +101,35 @@ struct fixed_lanes {
     low += __builtin_convertvector(rest, int_lanes);
   }
 
-  void split(std::uint64_t (&to)[lane_count]) const {
-    std::uint32_t h[lane_count];
-    std::uint32_t l[lane_count];
-    std::memcpy(h, &high, sizeof(h));
-    std::memcpy(l, &low, sizeof(l));
-    for (std::size_t i = 0; i < lane_count; ++i) { to[i] = (std::uint64_t{h[i]} << 20) + l[i]; }
+  void add(fixed_lanes const& others) {
+    high += others.high;
+    low += others.low;
+  }
+  /// Adds those of `others` that are to be kept.
+  void add(fixed_lanes const& others, int_lanes const& kept) {
+    high = kept != 0 ? high + others.high : high;
+    low = kept != 0 ? low + others.low : low;
   }
 
-  [[nodiscard]] std::uint64_t total() const { return (sum(high) << 20) + sum(low); }
+  void split(std::uint64_t* to) const {
+    using eight = std::uint32_t __attribute__((vector_size(32)));
+    using wide = std::uint64_t __attribute__((vector_size(64)));
+    eight h[2];
+    eight l[2];
+    std::memcpy(h, &high, sizeof(h));
+    std::memcpy(l, &low, sizeof(l));
+    for (std::size_t i = 0; i < 2; ++i) {
+      wide const whole =
+        (__builtin_convertvector(h[i], wide) << 20) + __builtin_convertvector(l[i], wide);
+      std::memcpy(to + 8 * i, &whole, sizeof(whole));
+    }
+  }
+
+  [[nodiscard]] std::uint64_t total() const {
+    std::uint64_t each[lane_count];
+    split(each);
+    return std::accumulate(each, each + lane_count, std::uint64_t{0});
+  }
 };
 
 inline constexpr double fixed_one = 0x1p40;

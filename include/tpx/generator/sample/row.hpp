@@ -23,7 +23,7 @@ class logit_row {
       fill(most, no_logit);
       if (take(c)) { scan(m_.at[c], most, nan); }
       std::memcpy(m_.blocks[c].logits, &most, sizeof(most));
-      m_.top[c] = greatest(most);
+      m_.top[c] = largest(most);
       if (m_.top[c] > no_logit) { m_.active[actives_++] = static_cast<std::uint32_t>(c); }
     }
     has_nan_ = any(nan);
@@ -113,7 +113,7 @@ class logit_row {
       }
       m_.at[c] = m_.own[c].logits;
       std::memcpy(m_.blocks[c].logits, &most, sizeof(most));
-      m_.top[c] = greatest(most);
+      m_.top[c] = largest(most);
       m_.active[left] = c;
       left += static_cast<std::size_t>(m_.top[c] > no_logit);
     }

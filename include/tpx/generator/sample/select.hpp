@@ -40,14 +40,15 @@ struct nearest_first {
 };
 
 /// How far the candidates that come first in an order are to be kept for their weights to come to a
-/// limit, found without a sort: a histogram over 1/32 nats from the first on says which of its
-/// buckets the limit falls into, and four of 256 buckets each over the bits of the few candidates
-/// in there say which of them. Those that are equal are kept or dropped together. Exact: the same
+/// limit, found without a sort. A histogram over 1/32 nats of one candidate in sixteen guesses
+/// where, one pass over all of them weighs what comes before five places around the guess, and four
+/// histograms of 256 buckets over the bits of the few between two of these say which candidate it
+/// is. Those that are equal are kept or dropped together. Exact, whatever the guess: the same
 /// however the row is cut over ranks.
 ///
-/// Source: exllamav3's fused sampler (two levels over fixed-point logits).
-/// Cost    one pass over the candidates, and one over the chunks that have some in the bucket;
-///         16 KiB reduced in five reductions.
+/// Cost    one pass over the candidates, and one over the chunks that have some between the places:
+///         16 KiB reduced in seven reductions. Where few candidates come into question, as for a
+///         small count, one over these alone.
 template <class Order, class R>
 class selection {
  public:
@@ -60,154 +61,216 @@ class selection {
 
   /// Where the `count` first end.
   [[nodiscard]] float end(std::uint64_t count) requires(Order::counts) {
-    coarse(bound(count));
-    return fine(count - 1);
+    return end(bound(count), [count](std::uint64_t) { return count - 1; });
   }
   /// Where the first ones end that have this part of the whole probability.
   [[nodiscard]] float end(double part) requires(!Order::counts) {
-    coarse(last_bucket);
-    std::uint64_t total = 0;
-    for (auto const w : row_.memory().histogram) { total += w; }
-    auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
-    return fine(Order::passes && most > 0 ? most - 1 : most);
+    return end(no_logit, [part](std::uint64_t total) {
+      auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
+      return Order::passes && most > 0 ? most - 1 : most;
+    });
   }
 
  private:
-  static constexpr std::int32_t last_bucket = sampler_memory::buckets - 1;
+  static constexpr std::size_t few_chunks = 64;
+  static constexpr std::size_t places = 5;
 
-  void bucket(lanes const& x, int_lanes& of) const {
-    lanes const under = (first_ - x) * 32.0f;
-    lanes most;
-    fill(most, static_cast<float>(last_bucket));
-    of = __builtin_convertvector(under < most ? under : most, int_lanes);
-  }
-  [[nodiscard]] std::int32_t bucket(float x) const {
-    return static_cast<std::int32_t>(
-      std::min((first_ - x) * 32.0f, static_cast<float>(last_bucket)));
+  /// A stretch of the order: from `from` up to `to`, without it. What comes before it weighs
+  /// `above`, and all together `total`, if it is known.
+  struct stretch {
+    float from;
+    float to = -no_logit;
+    std::uint64_t above = 0;
+    std::uint64_t total = 0;
+  };
+
+  /// `from` is at or behind where the limit lies, if it is a number.
+  template <class Limit>
+  [[nodiscard]] float end(float from, Limit limit) {
+    std::uint64_t known[2]{order_key(from), row_.active().size()};
+    from_.reduction().max(known);
+    stretch in{from_order_key(static_cast<std::uint32_t>(known[0]))};
+    if (!(in.from > no_logit)) {
+      in.from = std::numeric_limits<float>::lowest();
+      if (known[1] > few_chunks) { in = narrow(limit); }
+    }
+    return fine(in, limit);
   }
 
-  /// A bucket beyond which no candidate is among the `count` largest, as seen from the chunks'
-  /// tops.
-  [[nodiscard]] std::int32_t bound(std::uint64_t count) {
-    auto const active = row_.active();
-    if (count > active.size()) { return last_bucket; }
-    auto& tops = row_.memory().histogram;
-    std::fill(tops.begin(), tops.end(), 0);
-    for (auto const c : active) { ++tops[static_cast<std::size_t>(bucket(top(c)))]; }
-    std::size_t b = 0;
-    for (std::uint64_t seen = tops[0]; seen < count; seen += tops[++b]) {}
-    return static_cast<std::int32_t>(b);
+  static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
+
+  [[nodiscard]] std::size_t bucket(float y) const {
+    return static_cast<std::size_t>(std::min((first_ - y) * 32.0f, last_bucket));
+  }
+  void buckets(lanes const& y, std::uint32_t (&of)[lane_count]) const {
+    lanes last;
+    fill(last, last_bucket);
+    lanes const under = (first_ - y) * 32.0f;
+    int_lanes const each = __builtin_convertvector(under < last ? under : last, int_lanes);
+    std::memcpy(of, &each, sizeof(of));
   }
 
   [[nodiscard]] float top(std::uint32_t c) const { return row_.memory().top[c] * row_.scale(); }
 
-  /// Fills the histogram with what lies in the buckets up to `last`, a chunk at a time: lanes
-  /// first, then one by one, so that neither waits for the other.
-  void coarse(std::int32_t last) {
-    auto* const histogram = row_.memory().histogram.data();
-    std::fill_n(histogram, sampler_memory::buckets, 0);
-    alignas(64) std::int32_t to[chunk_size];
-    alignas(64) std::uint32_t high[chunk_size];
-    alignas(64) std::uint32_t low[chunk_size];
-    for (auto const c : row_.active()) {
-      if (Order::by_logit && bucket(top(c)) > last) { continue; }
-      std::size_t n = 0;  // of rows with anything, tokens
-      int_lanes differ = {};
-      for (std::size_t r = 0; r < chunk_rows; ++r) {
-        lanes x;
-        row_.load_row(c, r, x);
-        lanes y = x;
-        order_.order(y);
-        int_lanes b;
-        bucket(y, b);
-        int_lanes const wanted = (x > no_logit) & (b <= last);
-        if (!any(wanted)) { continue; }
-        fixed_lanes weights;
-        if (!Order::counts) { to_mass(x, best_); }
-        weigh(x, wanted, weights);
-        std::memcpy(to + n, &b, sizeof(b));
-        differ |= b != to[0];
-        std::memcpy(high + n, &weights.high, sizeof(b));
-        std::memcpy(low + n, &weights.low, sizeof(b));
-        n += lane_count;
-      }
-      auto const weight = [&](std::size_t i) { return (std::uint64_t{high[i]} << 20) + low[i]; };
-      if (any(differ)) {
-        for (std::size_t i = 0; i < n; ++i) { histogram[to[i]] += weight(i); }
-      } else if (n > 0) {  // all in one, as ties are: additions to one place wait for each other
-        std::uint64_t sum = 0;
-        for (std::size_t i = 0; i < n; ++i) { sum += weight(i); }
-        histogram[to[0]] += sum;
-      }
+  /// What the `count` largest here are not under, as seen from the chunks' tops.
+  [[nodiscard]] float bound(std::uint64_t count) {
+    auto const active = row_.active();
+    if (count > active.size()) { return no_logit; }
+    auto& tops = row_.memory().histogram;
+    std::fill(tops.begin(), tops.end(), 0);
+    for (auto const c : active) { ++tops[bucket(top(c))]; }
+    std::size_t b = 0;
+    for (std::uint64_t seen = tops[0]; seen < count; seen += tops[++b]) {}
+    float least = best_;
+    for (auto const c : active) {
+      if (bucket(top(c)) <= b) { least = std::min(least, top(c)); }
     }
-    from_.reduction().sum(std::span{histogram, sampler_memory::buckets});
+    return least;
   }
 
-  /// x holds masses where these are the weights.
-  void weigh(lanes& x, int_lanes const& wanted, fixed_lanes& weight) const {
+  /// The weights of sixteen candidates; x is used up.
+  void weigh(lanes& x, fixed_lanes& weight) const {
     if constexpr (Order::counts) {
-      weight.low -= wanted;  // true is -1
+      weight.low -= x > no_logit;  // true is -1
     } else {
-      keep_or_zero(x, wanted);
+      to_mass(x, best_);
       weight.add(x);
     }
   }
 
-  /// Where the weights pass the limit; just above if what passes it is not kept.
-  [[nodiscard]] float fine(std::uint64_t limit) {
-    auto const& histogram = row_.memory().histogram;
-    std::uint64_t above = 0;
+  /// Adds sixteen candidates to the histogram, each for some; x is used up.
+  void count(lanes& x, std::uint64_t stands_for) const {
+    lanes y = x;
+    order_.order(y);
+    std::uint32_t to[lane_count];
+    buckets(y, to);
+    fixed_lanes weight;
+    weigh(x, weight);
+    std::uint64_t each[lane_count];
+    weight.split(each);
+    auto& histogram = row_.memory().histogram;
+    for (std::size_t i = 0; i < lane_count; ++i) { histogram[to[i]] += stands_for * each[i]; }
+  }
+
+  /// About where the limit lies, from the best of each chunk and 16 of its others.
+  template <class Limit>
+  [[nodiscard]] float guess(Limit limit) {
+    auto& histogram = row_.memory().histogram;
+    std::fill(histogram.begin(), histogram.end(), 0);
+    auto const active = row_.active();
+    for (std::size_t first = 0; first < active.size(); first += lane_count) {
+      lanes best;
+      fill(best, no_logit);
+      for (std::size_t i = 0; i < std::min(lane_count, active.size() - first); ++i) {
+        best[i] = top(active[first + i]);
+      }
+      count(best, 1);
+    }
+    for (auto const c : active) {
+      lanes x;
+      row_.load_row(c, 0, x);
+      keep(x, x < top(c));
+      count(x, chunk_rows);
+    }
+    from_.reduction().sum(histogram);
+    std::uint64_t total = 0;
+    for (auto const w : histogram) { total += w; }
+    std::uint64_t left = limit(total);
     std::size_t b = 0;
-    while (b < histogram.size() && above + histogram[b] <= limit) { above += histogram[b++]; }
-    if (b == histogram.size()) { return no_logit; }
-    auto const found = gather(static_cast<std::int32_t>(b));
+    for (; b + 1 < histogram.size() && histogram[b] <= left; ++b) { left -= histogram[b]; }
+    float const into = static_cast<float>(left) / (static_cast<float>(histogram[b]) + 1);
+    return first_ - (static_cast<float>(b) + std::min(into, 1.0f)) / 32;
+  }
+
+  /// The stretch between two places that holds the limit.
+  template <class Limit>
+  [[nodiscard]] stretch narrow(Limit limit) {
+    float place[places];
+    std::copy_n(std::array{0.15f, 0.03f, 0.0f, -0.03f, -0.15f}.begin(), places, place);
+    float const about = guess(limit);
+    for (float& p : place) { p += about; }
+    auto const weight = from_.template row_sums<places + 1>([&](lanes& x, auto& sums) {
+      lanes y = x;
+      order_.order(y);
+      fixed_lanes each;
+      weigh(x, each);
+      for (std::size_t i = 0; i < places; ++i) { sums[i].add(each, y >= place[i]); }
+      sums[places].add(each);
+    });
+    std::size_t i = 0;
+    for (auto const most = limit(weight[places]); i < places && weight[i] <= most; ++i) {}
+    stretch found{.from = std::numeric_limits<float>::lowest(), .total = weight[places]};
+    if (i < places) { found.from = place[i]; }
+    if (i > 0) {
+      found.to = place[i - 1];
+      found.above = weight[i - 1];
+    }
+    return found;
+  }
+
+  /// Where the weights pass the limit; just above if what passes it is not kept.
+  template <class Limit>
+  [[nodiscard]] float fine(stretch const& in, Limit limit) {
+    std::size_t const found = gather(in);
+    auto const& place = row_.memory().places;
+    auto const& weight = row_.memory().weights;
+    std::uint64_t above = in.above;
+    std::uint64_t most = 0;
     std::uint32_t key = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       std::array<std::uint64_t, 256> part{};
-      for (auto const& m : found) {
-        bool const same = shift == 24 || m.key >> (shift + 8) == key >> (shift + 8);
-        if (same) { part[m.key >> shift & 255] += m.weight; }
+      for (std::size_t i = 0; i < found; ++i) {
+        auto const k = order_key(place[i]);
+        bool const same = shift == 24 || k >> (shift + 8) == key >> (shift + 8);
+        if (same) { part[k >> shift & 255] += weight[i]; }
       }
       from_.reduction().sum(part);
+      if (shift == 24) {
+        std::uint64_t total = above;
+        for (auto const w : part) { total += w; }
+        most = limit(std::max(in.total, total));
+        if (total <= most) { return no_logit; }
+      }
       std::uint32_t digit = 255;
-      while (above + part[digit] <= limit) { above += part[digit--]; }
+      while (above + part[digit] <= most) { above += part[digit--]; }
       key |= digit << shift;
     }
     float const at = from_order_key(key);
-    if (Order::passes || above + fixed_mass(at, best_) <= limit) { return at; }
+    if (Order::passes || above + fixed_mass(at, best_) <= most) { return at; }
     return std::nextafter(at, std::numeric_limits<float>::infinity());
   }
 
-  /// The candidates in a bucket.
-  [[nodiscard]] std::span<weighed const> gather(std::int32_t from) {
-    auto& members = row_.memory().members;
+  /// The candidates in a stretch: places in the order and weights. Tells how many.
+  [[nodiscard]] std::size_t gather(stretch const& in) {
+    float* const place = row_.memory().places.data();
+    std::uint64_t* const weight = row_.memory().weights.data();
     std::size_t n = 0;
     for (auto const c : row_.active()) {
-      if (Order::by_logit && bucket(top(c)) > from) { continue; }
+      if (Order::by_logit && top(c) < in.from) { continue; }
+      int_lanes rows = {};  // bit r of each lane is whether it is a candidate's in row r
       for (std::size_t r = 0; r < chunk_rows; ++r) {
-        lanes x;
-        row_.load_row(c, r, x);
-        lanes y = x;
+        lanes y;
+        row_.load_row(c, r, y);
         order_.order(y);
-        int_lanes in;
-        bucket(y, in);
-        in = (in == from) & (x > no_logit);
-        if (!any(in)) { continue; }
-        fixed_lanes weight;
-        if (!Order::counts) { to_mass(x, best_); }
-        weigh(x, in, weight);
-        if (!any(in == 0) && !any(y != y[0])) {
-          members[n++] = {order_key(y[0]), weight.total()};
-          continue;
-        }
-        std::uint64_t each[lane_count];
-        weight.split(each);
-        for (std::size_t i = 0; i < lane_count; ++i) {
-          if (in[i] != 0) { members[n++] = {order_key(y[i]), each[i]}; }
+        rows |= ((y >= in.from) & (y < in.to)) & (1 << r);
+      }
+      for (std::size_t i = 0; i < lane_count; ++i) {
+        for (auto left = static_cast<std::uint32_t>(rows[i]); left != 0; left &= left - 1) {
+          place[n++] = row_.at(c, static_cast<std::size_t>(std::countr_zero(left)), i);
         }
       }
     }
-    return {members.data(), n};
+    for (std::size_t i = 0; i < n; i += lane_count) {
+      lanes x;
+      load(x, place + i);
+      lanes y = x;
+      order_.order(y);
+      store(place + i, y);
+      fixed_lanes each;
+      weigh(x, each);
+      each.split(weight + i);
+    }
+    return n;
   }
 
   candidates<R>& from_;
