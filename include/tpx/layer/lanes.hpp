@@ -14,6 +14,7 @@ namespace tpx::detail {
 /// tokens it takes at a time. Passed by reference: by value, the ABI depends on compiler flags.
 using lanes = float __attribute__((vector_size(64)));
 using int_lanes = std::int32_t __attribute__((vector_size(64)));
+using uint_lanes = std::uint32_t __attribute__((vector_size(64)));
 using half_lanes = std::uint16_t __attribute__((vector_size(32)));
 
 inline constexpr std::size_t lane_count = 16;
@@ -86,29 +87,38 @@ inline void store(float* to, lanes const& from, std::size_t n) {
   return a > b ? a : b;
 }
 
-/// x becomes e^x, to 2 units in the last place; under -87 it becomes 0, over 88 e^88.
+/// x, which lies between -87 and 88, becomes e^x, to 2 units in the last place.
 ///
 /// e^x = 2^n e^r, |r| <= ln(2)/2. Source: Cody and Waite, Software Manual for the Elementary
 /// Functions (1980), chapter 6; e^r by its Taylor series of degree 7.
-inline void exp(lanes& x) {
-  int_lanes const kept = x > -87.0f;
-  lanes top = {};  // nvcc's front end takes no lanes{} + 88
-  top += 88.0f;
-  lanes const y = x > top ? top : x;
-  lanes const shifted = y * 0x1.715476p+0f + 0x1.8p23f;  // n in the low bits of the mantissa
+inline void exp_within(lanes& x) {
+  lanes const shifted = x * 0x1.715476p+0f + 0x1.8p23f;  // n in the low bits of the mantissa
   lanes const n = shifted - 0x1.8p23f;
-  lanes const r = (y - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;  // ln 2 in two parts
+  lanes const r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;  // ln 2 in two parts
   lanes p = r * (1.0f / 5040) + 1.0f / 720;
   p = p * r + 1.0f / 120;
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  int_lanes exponent;
-  int_lanes bits;
+  uint_lanes exponent;
+  uint_lanes bits;
   std::memcpy(&exponent, &shifted, sizeof(exponent));
   std::memcpy(&bits, &p, sizeof(bits));
-  bits = (bits + (exponent << 23)) & kept;
+  bits += exponent << 23;
+  std::memcpy(&x, &bits, sizeof(x));
+}
+
+/// The same for any x, to 88; under -87 it becomes 0, over 88 e^88.
+inline void exp(lanes& x) {
+  int_lanes const kept = x > -87.0f;
+  lanes top = {};  // nvcc's front end takes no lanes{} + 88
+  top += 88.0f;
+  x = x > top ? top : x;
+  exp_within(x);
+  int_lanes bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  bits &= kept;
   std::memcpy(&x, &bits, sizeof(x));
 }
 

@@ -98,7 +98,7 @@ class candidates {
   template <class F>
   void for_each_from(float from, F f) {
     for (auto const c : row_.active()) {
-      if (!(row_.memory().top[c] * row_.scale() >= from)) { continue; }
+      if (!(row_.top(c) >= from)) { continue; }
       for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
         detail::lanes x;
         row_.load_row(c, r, x);

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 namespace tpx::detail {
 
@@ -26,8 +25,6 @@ struct alignas(64) chunk {
 struct alignas(64) block_maxima {
   float logits[lane_count];
 };
-
-using uint_lanes = std::uint32_t __attribute__((vector_size(64)));
 
 inline void fill(lanes& x, float value) {
   lanes zero = {};
@@ -128,7 +125,9 @@ struct fixed_lanes {
   [[nodiscard]] std::uint64_t total() const {
     std::uint64_t each[lane_count];
     split(each);
-    return std::accumulate(each, each + lane_count, std::uint64_t{0});
+    std::uint64_t sum = 0;
+    for (auto const part : each) { sum += part; }
+    return sum;
   }
 };
 
@@ -143,10 +142,14 @@ inline void exp_or_zero(lanes& x) {
   exp(x);
 }
 
-/// Logits become e^(logit - best), unnormalised probabilities.
+/// Logits become e^(logit - best), unnormalised probabilities; e^-80 where that is less.
 inline void to_mass(lanes& logits, float best) {
+  lanes least;
+  fill(least, -80.0f);
   logits -= best;
-  exp_or_zero(logits);
+  raise(least, logits);
+  logits = least;
+  exp_within(logits);
 }
 
 /// x[0] becomes the mass of the logits x[0], and x[1] that times how far they are under the best.
@@ -155,7 +158,7 @@ void mass_and_depth(lanes (&x)[N], float best) {
   lanes const depth = best - x[0];
   to_mass(x[0], best);
   x[1] = depth * x[0];
-  keep_or_zero(x[1], x[0] > 0.0f);  // infinity * 0
+  keep_or_zero(x[1], depth < 80.0f);
 }
 
 /// Of one logit, in units of 2^-40: bit for bit what it is among others.

@@ -31,7 +31,6 @@ class logit_row {
 
   [[nodiscard]] sampler_memory& memory() { return m_; }
   [[nodiscard]] sample_request const& request() const { return request_; }
-  [[nodiscard]] float scale() const { return scale_; }
   [[nodiscard]] bool has_nan() const { return has_nan_; }
   [[nodiscard]] std::span<std::uint32_t const> active() const {
     return {m_.active.data(), actives_};
@@ -43,6 +42,9 @@ class logit_row {
     for (auto const c : active()) { most = std::max(most, m_.top[c]); }
     return most > no_logit ? most * scale_ : most;
   }
+
+  /// The largest logit of a chunk that may have candidates.
+  [[nodiscard]] float top(std::uint32_t c) const { return m_.top[c] * scale_; }
 
   /// The logits of a row of a chunk; -infinity for what is not a candidate.
   void load_row(std::uint32_t c, std::size_t row, lanes& to) const {

@@ -2,53 +2,24 @@
 #pragma once
 
 #include <tpx/generator/sample/candidates.hpp>
+#include <tpx/generator/sample/limit_guess.hpp>
 
 #include <array>
+#include <cmath>
+#include <limits>
 
 namespace tpx::detail {
 
-/// The largest logits come first, and each weighs 1. The one that reaches the limit is kept.
-struct largest_first {
-  static constexpr bool counts = true;
-  static constexpr bool by_logit = true;
-  static constexpr bool passes = true;
-  void order(lanes&) const {}
-};
-
-/// The likeliest come first, and weigh their probability. The one that would pass the limit is not
-/// kept.
-struct likeliest_first {
-  static constexpr bool counts = false;
-  static constexpr bool by_logit = true;
-  static constexpr bool passes = false;
-  void order(lanes&) const {}
-};
-
-/// Those nearest to a logit come first, and weigh their probability. The one that reaches the limit
-/// is kept.
-struct nearest_first {
-  static constexpr bool counts = false;
-  static constexpr bool by_logit = false;
-  static constexpr bool passes = true;
-  float center;
-  /// Logits become minus their distance from it.
-  void order(lanes& x) const {
-    x -= center;
-    absolute(x);
-    x = -x;
-  }
-};
-
 /// How far the candidates that come first in an order are to be kept for their weights to come to a
-/// limit, found without a sort. A histogram over 1/32 nats of one candidate in sixteen guesses
-/// where, one pass over all of them weighs what comes before five places around the guess, and four
-/// histograms of 256 buckets over the bits of the few between two of these say which candidate it
-/// is. Those that are equal are kept or dropped together. Exact, whatever the guess: the same
-/// however the row is cut over ranks.
+/// limit, found without a sort. A histogram of every 32nd candidate tells about where that is; one
+/// pass over all of them weighs what comes before each of six places there; of the few candidates
+/// between two of these, four histograms over the bits of a float find the one. Equal ones are kept
+/// or dropped together. Exact, however good the guess, and the same however the row is cut.
 ///
-/// Cost    one pass over the candidates, and one over the chunks that have some between the places:
-///         16 KiB reduced in seven reductions. Where few candidates come into question, as for a
-///         small count, one over these alone.
+/// Source: Floyd and Rivest, Expected time bounds for selection (CACM 1975).
+/// Cost    a pass over the candidates, and one over those of their chunks that reach the lower
+///         place; 16 KiB reduced in seven reductions. Where a bound is known, or few chunks have
+///         candidates, the second pass alone.
 template <class Order, class R>
 class selection {
  public:
@@ -57,11 +28,11 @@ class selection {
         row_{from.row()},
         order_{order},
         best_{from.best()},
-        first_{Order::by_logit ? best_ : 0.0f} {}
+        guess_{row_, order, best_} {}
 
   /// Where the `count` first end.
   [[nodiscard]] float end(std::uint64_t count) requires(Order::counts) {
-    return end(bound(count), [count](std::uint64_t) { return count - 1; });
+    return end(guess_.bound(count), [count](std::uint64_t) { return count - 1; });
   }
   /// Where the first ones end that have this part of the whole probability.
   [[nodiscard]] float end(double part) requires(!Order::counts) {
@@ -73,7 +44,7 @@ class selection {
 
  private:
   static constexpr std::size_t few_chunks = 64;
-  static constexpr std::size_t places = 5;
+  static constexpr std::size_t places = limit_guess<Order>::places;
 
   /// A stretch of the order: from `from` up to `to`, without it. What comes before it weighs
   /// `above`, and all together `total`, if it is known.
@@ -97,103 +68,17 @@ class selection {
     return fine(in, limit);
   }
 
-  static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
-
-  [[nodiscard]] std::size_t bucket(float y) const {
-    return static_cast<std::size_t>(std::min((first_ - y) * 32.0f, last_bucket));
-  }
-  void buckets(lanes const& y, std::uint32_t (&of)[lane_count]) const {
-    lanes last;
-    fill(last, last_bucket);
-    lanes const under = (first_ - y) * 32.0f;
-    int_lanes const each = __builtin_convertvector(under < last ? under : last, int_lanes);
-    std::memcpy(of, &each, sizeof(of));
-  }
-
-  [[nodiscard]] float top(std::uint32_t c) const { return row_.memory().top[c] * row_.scale(); }
-
-  /// What the `count` largest here are not under, as seen from the chunks' tops.
-  [[nodiscard]] float bound(std::uint64_t count) {
-    auto const active = row_.active();
-    if (count > active.size()) { return no_logit; }
-    auto& tops = row_.memory().histogram;
-    std::fill(tops.begin(), tops.end(), 0);
-    for (auto const c : active) { ++tops[bucket(top(c))]; }
-    std::size_t b = 0;
-    for (std::uint64_t seen = tops[0]; seen < count; seen += tops[++b]) {}
-    float least = best_;
-    for (auto const c : active) {
-      if (bucket(top(c)) <= b) { least = std::min(least, top(c)); }
-    }
-    return least;
-  }
-
-  /// The weights of sixteen candidates; x is used up.
-  void weigh(lanes& x, fixed_lanes& weight) const {
-    if constexpr (Order::counts) {
-      weight.low -= x > no_logit;  // true is -1
-    } else {
-      to_mass(x, best_);
-      weight.add(x);
-    }
-  }
-
-  /// Adds sixteen candidates to the histogram, each for some; x is used up.
-  void count(lanes& x, std::uint64_t stands_for) const {
-    lanes y = x;
-    order_.order(y);
-    std::uint32_t to[lane_count];
-    buckets(y, to);
-    fixed_lanes weight;
-    weigh(x, weight);
-    std::uint64_t each[lane_count];
-    weight.split(each);
-    auto& histogram = row_.memory().histogram;
-    for (std::size_t i = 0; i < lane_count; ++i) { histogram[to[i]] += stands_for * each[i]; }
-  }
-
-  /// About where the limit lies, from the best of each chunk and 16 of its others.
-  template <class Limit>
-  [[nodiscard]] float guess(Limit limit) {
-    auto& histogram = row_.memory().histogram;
-    std::fill(histogram.begin(), histogram.end(), 0);
-    auto const active = row_.active();
-    for (std::size_t first = 0; first < active.size(); first += lane_count) {
-      lanes best;
-      fill(best, no_logit);
-      for (std::size_t i = 0; i < std::min(lane_count, active.size() - first); ++i) {
-        best[i] = top(active[first + i]);
-      }
-      count(best, 1);
-    }
-    for (auto const c : active) {
-      lanes x;
-      row_.load_row(c, 0, x);
-      keep(x, x < top(c));
-      count(x, chunk_rows);
-    }
-    from_.reduction().sum(histogram);
-    std::uint64_t total = 0;
-    for (auto const w : histogram) { total += w; }
-    std::uint64_t left = limit(total);
-    std::size_t b = 0;
-    for (; b + 1 < histogram.size() && histogram[b] <= left; ++b) { left -= histogram[b]; }
-    float const into = static_cast<float>(left) / (static_cast<float>(histogram[b]) + 1);
-    return first_ - (static_cast<float>(b) + std::min(into, 1.0f)) / 32;
-  }
-
   /// The stretch between two places that holds the limit.
   template <class Limit>
   [[nodiscard]] stretch narrow(Limit limit) {
-    float place[places];
-    std::copy_n(std::array{0.15f, 0.03f, 0.0f, -0.03f, -0.15f}.begin(), places, place);
-    float const about = guess(limit);
-    for (float& p : place) { p += about; }
+    guess_.sample();
+    from_.reduction().sum(row_.memory().histogram);
+    auto const place = guess_.around(limit);
     auto const weight = from_.template row_sums<places + 1>([&](lanes& x, auto& sums) {
       lanes y = x;
       order_.order(y);
       fixed_lanes each;
-      weigh(x, each);
+      Order::weigh(x, best_, each);
       for (std::size_t i = 0; i < places; ++i) { sums[i].add(each, y >= place[i]); }
       sums[places].add(each);
     });
@@ -246,7 +131,7 @@ class selection {
     std::uint64_t* const weight = row_.memory().weights.data();
     std::size_t n = 0;
     for (auto const c : row_.active()) {
-      if (Order::by_logit && top(c) < in.from) { continue; }
+      if (Order::by_logit && row_.top(c) < in.from) { continue; }
       int_lanes rows = {};  // bit r of each lane is whether it is a candidate's in row r
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes y;
@@ -267,7 +152,7 @@ class selection {
       order_.order(y);
       store(place + i, y);
       fixed_lanes each;
-      weigh(x, each);
+      Order::weigh(x, best_, each);
       each.split(weight + i);
     }
     return n;
@@ -277,7 +162,7 @@ class selection {
   logit_row& row_;
   Order order_;
   float best_;
-  float first_;
+  limit_guess<Order> guess_;
 };
 
 }  // namespace tpx::detail
