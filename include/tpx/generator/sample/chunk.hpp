@@ -26,48 +26,26 @@ struct alignas(64) block_maxima {
   float logits[lane_count];
 };
 
-inline void fill(lanes& x, float value) {
-  lanes zero = {};
-  zero += value;  // -0 becomes +0
-  x = zero;
-}
-
 inline void raise(lanes& most, lanes const& to) {
-  most = to > most ? to : most;
+  most = select(to > most, to, most);
 }
 
 /// Logits that are not to be kept become -infinity.
 inline void keep(lanes& logits, int_lanes const& kept) {
-  lanes none;
-  fill(none, no_logit);
-  logits = kept != 0 ? logits : none;
+  logits = select(kept, logits, no_logit);
 }
 
 /// Reals that are not to be kept become 0.
 inline void keep_or_zero(lanes& x, int_lanes const& kept) {
-  int_lanes bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  bits &= kept;
-  std::memcpy(&x, &bits, sizeof(bits));
+  x = bits_as<float>(bits_as<std::int32_t>(x) & kept);
 }
 
 inline void absolute(lanes& x) {
-  int_lanes bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  bits &= std::numeric_limits<std::int32_t>::max();
-  std::memcpy(&x, &bits, sizeof(bits));
+  x = bits_as<float>(bits_as<std::int32_t>(x) & std::numeric_limits<std::int32_t>::max());
 }
 
 [[nodiscard]] inline bool any(int_lanes const& truths) {
-  using eight = std::int32_t __attribute__((vector_size(32)));
-  using two = std::uint64_t __attribute__((vector_size(16)));
-  eight e[2];
-  std::memcpy(e, &truths, sizeof(e));
-  e[0] |= e[1];
-  two f[2];
-  std::memcpy(f, e, sizeof(f));
-  f[0] |= f[1];
-  return (f[0][0] | f[0][1]) != 0;
+  return fold(truths, [](auto const& a, auto const& b) { return a | b; }) != 0;
 }
 
 /// Integers in the order of the floats they stand for; -0 is +0.
@@ -92,10 +70,10 @@ struct fixed_lanes {
   /// Adds sixteen reals, rounded down.
   void add(lanes const& reals) {
     lanes const scaled = reals * 0x1p20f;
-    int_lanes const whole = __builtin_convertvector(scaled, int_lanes);
-    lanes const rest = (scaled - __builtin_convertvector(whole, lanes)) * 0x1p20f;
+    int_lanes const whole = convert<std::int32_t>(scaled);
+    lanes const rest = (scaled - convert<float>(whole)) * 0x1p20f;
     high += whole;
-    low += __builtin_convertvector(rest, int_lanes);
+    low += convert<std::int32_t>(rest);
   }
 
   void add(fixed_lanes const& others) {
@@ -104,22 +82,17 @@ struct fixed_lanes {
   }
   /// Adds those of `others` that are to be kept.
   void add(fixed_lanes const& others, int_lanes const& kept) {
-    high = kept != 0 ? high + others.high : high;
-    low = kept != 0 ? low + others.low : low;
+    high = select(kept, high + others.high, high);
+    low = select(kept, low + others.low, low);
   }
 
   void split(std::uint64_t* to) const {
-    using eight = std::uint32_t __attribute__((vector_size(32)));
-    using wide = std::uint64_t __attribute__((vector_size(64)));
-    eight h[2];
-    eight l[2];
-    std::memcpy(h, &high, sizeof(h));
-    std::memcpy(l, &low, sizeof(l));
-    for (std::size_t i = 0; i < 2; ++i) {
-      wide const whole =
-        (__builtin_convertvector(h[i], wide) << 20) + __builtin_convertvector(l[i], wide);
-      std::memcpy(to + 8 * i, &whole, sizeof(whole));
-    }
+    using wide = std::uint64_t __attribute__((vector_size(2 * register_bytes)));
+    int_lanes::each_part([&](std::size_t i) {
+      wide const all =
+        (__builtin_convertvector(high.p[i], wide) << 20) + __builtin_convertvector(low.p[i], wide);
+      std::memcpy(to + i * lane_count / int_lanes::parts, &all, sizeof(all));
+    });
   }
 
   [[nodiscard]] std::uint64_t total() const {
@@ -135,8 +108,7 @@ inline constexpr double fixed_one = 0x1p40;
 
 /// x becomes e^x, or 0 far below 0: -infinity too, for which `exp` alone has no exponent.
 inline void exp_or_zero(lanes& x) {
-  lanes least;
-  fill(least, -88.0f);
+  lanes least = -88.0f;
   raise(least, x);
   x = least;
   exp(x);
@@ -144,8 +116,7 @@ inline void exp_or_zero(lanes& x) {
 
 /// Logits become e^(logit - best), unnormalised probabilities; e^-80 where that is less.
 inline void to_mass(lanes& logits, float best) {
-  lanes least;
-  fill(least, -80.0f);
+  lanes least = -80.0f;
   logits -= best;
   raise(least, logits);
   logits = least;
@@ -163,8 +134,7 @@ void mass_and_depth(lanes (&x)[N], float best) {
 
 /// Of one logit, in units of 2^-40: bit for bit what it is among others.
 [[nodiscard]] inline std::uint64_t fixed_mass(float logit, float best) {
-  lanes x;
-  fill(x, logit);
+  lanes x = logit;
   to_mass(x, best);
   fixed_lanes sums;
   sums.add(x);

@@ -43,12 +43,13 @@ class limit_guess {
     std::fill(histogram.begin(), histogram.end(), 0);
     auto const active = row_.active();
     for (std::size_t first = 0; first < active.size(); first += lane_count) {
-      lanes best;
-      fill(best, no_logit);
-      for (std::size_t i = 0; i < std::min(lane_count, active.size() - first); ++i) {
-        best[i] = row_.top(active[first + i]);
+      float best[lane_count];
+      for (std::size_t i = 0; i < lane_count; ++i) {
+        best[i] = first + i < active.size() ? row_.top(active[first + i]) : no_logit;
       }
-      count(best, 1);
+      lanes x;
+      load(x, best);
+      count(x, 1);
     }
     for (std::size_t i = 0; i < active.size(); i += 2) {
       lanes x;
@@ -92,11 +93,10 @@ class limit_guess {
     return static_cast<std::size_t>(std::min((first_ - y) * 32.0f, last_bucket));
   }
   void buckets(lanes const& y, std::uint32_t (&of)[lane_count]) const {
-    lanes last;
-    fill(last, last_bucket);
+    lanes last = last_bucket;
     lanes const under = (first_ - y) * 32.0f;
-    int_lanes const each = __builtin_convertvector(under < last ? under : last, int_lanes);
-    std::memcpy(of, &each, sizeof(of));
+    int_lanes const each = convert<std::int32_t>(select(under < last, under, last));
+    each.store(of);
   }
 
   /// Adds sixteen candidates to the histogram, each for some; x is used up.
