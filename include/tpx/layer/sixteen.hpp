@@ -56,6 +56,7 @@ class sixteen {
   }
 
   T operator[](std::size_t i) const {
+    if constexpr (parts == 1) { return p[0][i]; }
     T each[lane_count];
     store(each);
     return each[i];

@@ -87,12 +87,18 @@ struct fixed_lanes {
   }
 
   void split(std::uint64_t* to) const {
-    using wide = std::uint64_t __attribute__((vector_size(2 * register_bytes)));
-    int_lanes::each_part([&](std::size_t i) {
+    using half = std::uint32_t __attribute__((vector_size(register_bytes / 2)));
+    using wide = std::uint64_t __attribute__((vector_size(register_bytes)));
+    constexpr std::size_t halves = 2 * int_lanes::parts;
+    half h[halves];
+    half l[halves];
+    high.store(h);
+    low.store(l);
+    for (std::size_t i = 0; i < halves; ++i) {
       wide const all =
-        (__builtin_convertvector(high.p[i], wide) << 20) + __builtin_convertvector(low.p[i], wide);
-      std::memcpy(to + i * lane_count / int_lanes::parts, &all, sizeof(all));
-    });
+        (__builtin_convertvector(h[i], wide) << 20) + __builtin_convertvector(l[i], wide);
+      std::memcpy(to + i * lane_count / halves, &all, sizeof(all));
+    }
   }
 
   [[nodiscard]] std::uint64_t total() const {
