@@ -62,54 +62,35 @@ class sixteen {
     return each[i];
   }
 
-  [[gnu::always_inline]] friend sixteen operator-(sixteen const& a) {
-    return join<T>(
-      a, a, [](part const& x, part const&) __attribute__((always_inline))->part { return -x; });
+  friend sixteen operator-(sixteen const& a) {
+    return join<T>(a, a, [](auto const& x, auto const&) { return -x; });
   }
-  [[gnu::always_inline]] friend sixteen operator+(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x + y; });
+  friend sixteen operator+(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x + y; });
   }
-  [[gnu::always_inline]] friend sixteen operator-(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x - y; });
+  friend sixteen operator-(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x - y; });
   }
-  [[gnu::always_inline]] friend sixteen operator*(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x * y; });
+  friend sixteen operator*(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x * y; });
   }
-  [[gnu::always_inline]] friend sixteen operator/(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x / y; });
+  friend sixteen operator/(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x / y; });
   }
-  [[gnu::always_inline]] friend sixteen operator&(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x & y; });
+  friend sixteen operator&(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x & y; });
   }
-  [[gnu::always_inline]] friend sixteen operator|(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x | y; });
+  friend sixteen operator|(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x | y; });
   }
-  [[gnu::always_inline]] friend sixteen operator^(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x ^ y; });
+  friend sixteen operator^(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x ^ y; });
   }
-  [[gnu::always_inline]] friend sixteen operator<<(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x << y; });
+  friend sixteen operator<<(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x << y; });
   }
-  [[gnu::always_inline]] friend sixteen operator>>(sixteen const& a, sixteen const& b) {
-    return join<T>(
-      a, b,
-      [](part const& x, part const& y) __attribute__((always_inline))->part { return x >> y; });
+  friend sixteen operator>>(sixteen const& a, sixteen const& b) {
+    return join<T>(a, b, [](auto const& x, auto const& y) { return x >> y; });
   }
   sixteen& operator+=(sixteen const& b) { return *this = *this + b; }
   sixteen& operator-=(sixteen const& b) { return *this = *this - b; }
@@ -117,37 +98,35 @@ class sixteen {
   sixteen& operator&=(sixteen const& b) { return *this = *this & b; }
   sixteen& operator|=(sixteen const& b) { return *this = *this | b; }
   sixteen& operator^=(sixteen const& b) { return *this = *this ^ b; }
-  [[gnu::always_inline]] friend truths operator<(sixteen const& a, sixteen const& b) {
-    return join<std::int32_t>(
-      a, b, [](part const& x, part const& y) __attribute__((always_inline)) { return x < y; });
+  friend truths operator<(sixteen const& a, sixteen const& b) {
+    return join<std::int32_t>(a, b, [](auto const& x, auto const& y) { return x < y; });
   }
-  [[gnu::always_inline]] friend truths operator<=(sixteen const& a, sixteen const& b) {
-    return join<std::int32_t>(
-      a, b, [](part const& x, part const& y) __attribute__((always_inline)) { return x <= y; });
+  friend truths operator<=(sixteen const& a, sixteen const& b) {
+    return join<std::int32_t>(a, b, [](auto const& x, auto const& y) { return x <= y; });
   }
-  [[gnu::always_inline]] friend truths operator>(sixteen const& a, sixteen const& b) {
-    return join<std::int32_t>(
-      a, b, [](part const& x, part const& y) __attribute__((always_inline)) { return x > y; });
+  friend truths operator>(sixteen const& a, sixteen const& b) {
+    return join<std::int32_t>(a, b, [](auto const& x, auto const& y) { return x > y; });
   }
-  [[gnu::always_inline]] friend truths operator>=(sixteen const& a, sixteen const& b) {
-    return join<std::int32_t>(
-      a, b, [](part const& x, part const& y) __attribute__((always_inline)) { return x >= y; });
+  friend truths operator>=(sixteen const& a, sixteen const& b) {
+    return join<std::int32_t>(a, b, [](auto const& x, auto const& y) { return x >= y; });
   }
-  [[gnu::always_inline]] friend truths operator==(sixteen const& a, sixteen const& b) {
-    return join<std::int32_t>(
-      a, b, [](part const& x, part const& y) __attribute__((always_inline)) { return x == y; });
+  friend truths operator==(sixteen const& a, sixteen const& b) {
+    return join<std::int32_t>(a, b, [](auto const& x, auto const& y) { return x == y; });
   }
-  [[gnu::always_inline]] friend truths operator!=(sixteen const& a, sixteen const& b) {
-    return join<std::int32_t>(
-      a, b, [](part const& x, part const& y) __attribute__((always_inline)) { return x != y; });
+  friend truths operator!=(sixteen const& a, sixteen const& b) {
+    return join<std::int32_t>(a, b, [](auto const& x, auto const& y) { return x != y; });
   }
 
   /// a where it is true, else b.
-  [[gnu::always_inline]] friend sixteen select(truths const& which, sixteen const& a,
-                                               sixteen const& b) {
+  friend sixteen select(truths const& which, sixteen const& a, sixteen const& b) {
+    // nvcc's front end fails where only some of the three depend on T.
+    auto const pick =
+      [](auto const& truth, auto const& x, auto const& y) __attribute__((always_inline)) {
+      return truth != 0 ? x : y;
+    };
     sixteen made;
     each_part([&](std::size_t i)
-                __attribute__((always_inline)) { made.p[i] = which.p[i] != 0 ? a.p[i] : b.p[i]; });
+                __attribute__((always_inline)) { made.p[i] = pick(which.p[i], a.p[i], b.p[i]); });
     return made;
   }
 
