@@ -42,22 +42,6 @@ void expect_stage(Stage const& stage, F f, std::vector<token_id> const& history 
   }
 }
 
-/// Shows what is left to draw from.
-struct Look {
-  static constexpr std::string_view name = "Look";
-  row* left = nullptr;
-
-  [[nodiscard]] bool neutral() const { return false; }
-  void validate() const {}
-  template <class R>
-  [[nodiscard]] token_id pick(candidates<R>& c) const {
-    c.for_each_from(std::numeric_limits<float>::lowest(), [&](token_id token, float logit) {
-      (*left)[static_cast<std::size_t>(token)] = static_cast<double>(logit);
-    });
-    return 0;
-  }
-};
-
 /// The same on a row that is long enough to be sampled, of what is kept alone.
 template <class Stage, class F>
 void expect_long(Stage const& stage, F f) {
