@@ -83,8 +83,8 @@ class model_step {
         pages_.append(c.sequence, std::span{c.tokens}.subspan(c.cached, kept - c.cached));
       } else if (kept < c.cached) {
         enough = pages_.rewind(c.sequence, kept) && enough;
-        if (run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       }
+      if (kept < seen && run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       c.cached = kept;
       enough = states_.after(c, seen, prompt_of(run, c)) && enough;
     }
