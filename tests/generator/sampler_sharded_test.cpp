@@ -48,8 +48,10 @@ std::vector<outcome> outcomes(typename Chain::parameters const& chosen, std::siz
   std::vector<token_logprob> top(8);
   std::vector<token_logprob> raw(5);
   std::vector<std::uint32_t> const mask(vocab / 32, 0xdfffffffu);
+  auto kinds = rows(vocab, 12);
+  if (world::sanitized) { kinds.resize(4); }
   for (std::uint64_t step = 0; step < 2; ++step) {
-    for (auto const& [name, values] : rows(vocab, 12)) {
+    for (auto const& [name, values] : kinds) {
       bool const masked = step % 2 == 1 && name != "one";
       auto const drawn =
         chain.sample({.logits = std::span{values}.subspan(first, last - first),
@@ -122,8 +124,8 @@ TEST_CASE("a vocabulary cut over ranks goes through every stage alike") {
 }
 
 TEST_CASE("a limit is the same however a long row is cut") {
-  expect_same_however_cut<sampler<TopP, Gumbel>>({TopP{0.9f}}, {3}, 60000);
-  expect_same_however_cut<sampler<Typical, TopK, Gumbel>>({Typical{0.9f}, TopK{9000}}, {3}, 60000);
+  expect_same_however_cut<sampler<Typical, TopP, TopK, Gumbel>>(
+    {Typical{0.95f}, TopP{0.9f}, TopK{9000}}, {2}, 40000);
 }
 
 TEST_CASE("an error of a row is one of all ranks") {
