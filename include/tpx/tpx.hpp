@@ -26,6 +26,7 @@
 #include <tpx/layer/row_parallel.hpp>
 #include <tpx/layer/sharded_head.hpp>
 #include <tpx/layer/sharded_logits.hpp>
+#include <tpx/layer/sixteen.hpp>
 #include <tpx/layer/weight.hpp>
 #include <tpx/layer/workspace.hpp>
 #include <tpx/log.hpp>

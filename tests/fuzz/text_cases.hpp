@@ -39,12 +39,12 @@ inline std::vector<tpx::text_pattern> take_patterns(std::string_view& input) {
   return patterns;
 }
 
-/// Every line a pattern that comes to nothing: seeds and words for both.
-inline std::vector<std::string> text_words() {
+// A fuzzer is one source file beside the driver, and includes this once.
+std::vector<std::string> words() {
   return {"\ns?0", "\nb?0", "\nB?0", "\ne?1", "\n\n",         "STOP",
           "aab",   "ab",    "|",     "<",     "\xe2\x82\xac", "\xc3\xa4"};
 }
-inline std::vector<std::string> text_seeds() {
+std::vector<std::string> seeds() {
   return {
     "s?0STOP\nb?0never\n\nsome text |and ST|OP\n",
     "S?0aab\nB?0ab\nb?0aaab\ns?0aaaac\n\n|a|a|a|b|aa|aab<|ab<<|aAaB|a|c",

@@ -19,13 +19,6 @@ bool stopped(tpx::text_event const& event) {
 
 }  // namespace
 
-std::vector<std::string> fuzz::seeds() {
-  return text_seeds();
-}
-std::vector<std::string> fuzz::words() {
-  return text_words();
-}
-
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
   std::string_view input{reinterpret_cast<char const*>(data), size};
   auto const patterns = fuzz::take_patterns(input);

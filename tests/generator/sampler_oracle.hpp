@@ -62,6 +62,22 @@ inline row softmax(row const& x) {
   return p;
 }
 
+/// A stage that picks nothing, but shows what is left to draw from.
+struct Look {
+  static constexpr std::string_view name = "Look";
+  row* left = nullptr;
+
+  [[nodiscard]] bool neutral() const { return false; }
+  void validate() const {}
+  template <class R>
+  [[nodiscard]] token_id pick(candidates<R>& c) const {
+    c.for_each_from(std::numeric_limits<float>::lowest(), [&](token_id token, float logit) {
+      (*left)[static_cast<std::size_t>(token)] = static_cast<double>(logit);
+    });
+    return 0;
+  }
+};
+
 /// Tokens in the order of `key`, largest first.
 inline std::vector<std::size_t> sorted(row const& key) {
   std::vector<std::size_t> order(key.size());

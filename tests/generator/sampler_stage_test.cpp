@@ -42,6 +42,26 @@ void expect_stage(Stage const& stage, F f, std::vector<token_id> const& history 
   }
 }
 
+/// The same on a row that is long enough to be sampled, of what is kept alone.
+template <class Stage, class F>
+void expect_long(Stage const& stage, F f) {
+  std::size_t const n = 20000;
+  sampler<Stage, Look> chain{{.columns = n}};
+  for (auto const& [name, values] : rows(n, 8)) {
+    INFO(Stage::name << ", " << name);
+    row left(n, none);
+    (void)chain.sample({.logits = values}, {stage, Look{&left}});
+    row const loose = f(of(values), 1e-6);
+    row const strict = f(of(values), -1e-6);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      wrong += left[i] > none && left[i] != loose[i];
+      wrong += strict[i] > none && left[i] != strict[i];
+    }
+    REQUIRE(wrong == 0);
+  }
+}
+
 row keep_if(row x, auto keep) {
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (!keep(i)) { x[i] = none; }
@@ -64,18 +84,20 @@ TEST_CASE("min-p keeps what is likely enough beside the best") {
 }
 
 TEST_CASE("top-k keeps the k largest and what is equal to the last") {
-  for (int const k : {0, 1, 2, 40, 300, 5000}) {
-    expect_stage(TopK{k}, [&](row const& x, double) {
+  for (int const k : {0, 1, 2, 40, 300, 5000, 19000}) {
+    auto const expected = [&](row const& x, double) {
       if (k == 0 || static_cast<std::size_t>(k) >= x.size()) { return x; }
       double const last = x[sorted(x)[static_cast<std::size_t>(k) - 1]];
       return keep_if(x, [&](std::size_t i) { return x[i] >= last; });
-    });
+    };
+    expect_stage(TopK{k}, expected);
+    expect_long(TopK{k}, expected);
   }
 }
 
 TEST_CASE("top-p keeps what together is at most p, ties all or none") {
   for (float const p : {0.0f, 0.1f, 0.5f, 0.95f, 0.999f, 1.0f}) {
-    expect_stage(TopP{p}, [&](row const& x, double slack) {
+    auto const expected = [&](row const& x, double slack) {
       if (p == 1) { return x; }
       row const q = softmax(x);
       double above = 0;
@@ -89,13 +111,15 @@ TEST_CASE("top-p keeps what together is at most p, ties all or none") {
       }
       double const best = *std::max_element(x.begin(), x.end());
       return keep_if(x, [&](std::size_t i) { return x[i] >= std::min(end, best); });
-    });
+    };
+    expect_stage(TopP{p}, expected);
+    expect_long(TopP{p}, expected);
   }
 }
 
 TEST_CASE("typical keeps what is nearest to the entropy") {
   for (float const p : {0.1f, 0.5f, 0.95f, 1.0f}) {
-    expect_stage(Typical{p}, [&](row const& x, double slack) {
+    auto const expected = [&](row const& x, double slack) {
       if (p == 1) { return x; }
       row const q = softmax(x);
       double entropy = 0;
@@ -115,7 +139,9 @@ TEST_CASE("typical keeps what is nearest to the entropy") {
       }
       double const width = slack > 0 ? 2 : -2;
       return keep_if(x, [&](std::size_t i) { return nearness[i] >= end - width; });
-    });
+    };
+    expect_stage(Typical{p}, expected);
+    expect_long(Typical{p}, expected);
   }
 }
 

@@ -79,59 +79,7 @@ struct Even {
 };
 static_assert(sampler_stage<Even>);
 
-/// Runs a stage alone; what it leaves keeps its logits.
-template <class S>
-void cut(std::vector<float>& values, S const& stage) {
-  sampler<S, Argmax> alone{{.columns = values.size()}};
-  auto const left = distribution(alone, {.logits = values}, {stage});
-  for (std::size_t i = 0; i < left.size(); ++i) {
-    if (left[i] == none) { values[i] = -inf; }
-  }
-}
-
-/// Four stages in an order that is chosen at run time, as one stage.
-struct Ordered {
-  static constexpr std::string_view name = "Ordered";
-  std::array<std::size_t, 4> order{};
-  std::tuple<TopK, TopP, MinP, Typical> stages{TopK{60}, TopP{0.8f}, MinP{0.02f}, Typical{0.9f}};
-
-  [[nodiscard]] bool neutral() const { return false; }
-  void validate() const {}
-  template <class C>
-  void apply(C& c) const {
-    each([&](auto const& stage) { stage.apply(c); });
-  }
-  void each(auto f) const {
-    for (std::size_t const i : order) {
-      if (i == 0) { f(std::get<0>(stages)); }
-      if (i == 1) { f(std::get<1>(stages)); }
-      if (i == 2) { f(std::get<2>(stages)); }
-      if (i == 3) { f(std::get<3>(stages)); }
-    }
-  }
-};
-
 }  // namespace
-
-TEST_CASE("a chain of four stages in any order is what they are one by one") {
-  Ordered stage{{0, 1, 2, 3}};
-  sampler<Ordered, Argmax> chain{{.columns = 700}};
-  sampler<Argmax> last{{.columns = 700}};
-  sampler<TopK, TopP, MinP, Typical, Argmax> compiled{{.columns = 700}};
-  do {
-    for (auto const& [name, values] : rows(700, 1)) {
-      INFO(name << stage.order[0] << stage.order[1] << stage.order[2] << stage.order[3]);
-      row const whole = distribution(chain, {.logits = values}, {stage});
-      auto left = values;
-      stage.each([&](auto const& one) { cut(left, one); });
-      REQUIRE(whole == distribution(last, {.logits = left}, {}));
-      if (std::is_sorted(stage.order.begin(), stage.order.end())) {
-        REQUIRE(whole == distribution(compiled, {.logits = values},
-                                      {TopK{60}, TopP{0.8f}, MinP{0.02f}, Typical{0.9f}}));
-      }
-    }
-  } while (std::next_permutation(stage.order.begin(), stage.order.end()));
-}
 
 TEST_CASE("argmax takes the first of the largest logits") {
   for (std::size_t const n : {1u, 2u, 15u, 16u, 17u, 256u, 1000u}) {

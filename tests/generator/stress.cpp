@@ -5,11 +5,13 @@
 // Jobs that count, on a model that counts only if its cache is right: the queue's depth swings
 // between 0 and 25, every third time down to nothing; prompts have 50 to 4,096 tokens, of which
 // many begin alike, completions 50 to 768; some are cancelled, some are guided, some have several
-// sequences, priorities or drafts; the cache is far too small, and its pages are moved all the
-// time. Every token is checked, and the page table every few steps. Exits with 1 at the first
-// mistake.
-#include "world.hpp"
+// sequences, priorities, drafts, stop tokens and strings, banned strings or a filter; the cache is
+// far too small, host memory takes a part of what it evicts, and its pages are moved all the time.
+// Every token and text is compared with what plain_job.hpp makes of the job, and the page table is
+// checked in every step. Exits with 1 at the first mistake.
+#include "plain_job.hpp"
 
+#include <tpx/generator/allowed_tokens.hpp>
 #include <tpx/generator/metrics_text.hpp>
 #include <tpx/generator/ngram_draft.hpp>
 
@@ -23,13 +25,40 @@ namespace {
 using namespace fake;
 
 constexpr std::size_t vocab = 1024;
-using model_t = counting_model<64>;
 using clock_type = std::chrono::steady_clock;
+
+/// A counting model with room for some pages in host memory.
+class model_t : public counting_model<64> {
+ public:
+  model_t(std::size_t pages, std::size_t host_pages)
+      : counting_model{pages, vocab}, host_(host_pages * page_size) {}
+
+  [[nodiscard]] std::size_t host_pages() const { return host_.size() / page_size; }
+  void store(page_id page, std::uint32_t host, std::size_t tokens) {
+    std::copy_n(of(cells_, page), tokens, of(host_, host));
+    ++stored;
+  }
+  void fetch(std::uint32_t host, page_id page, std::size_t tokens) {
+    std::copy_n(of(host_, host), tokens, of(cells_, page));
+    ++fetched;
+  }
+
+  std::size_t stored = 0;
+  std::size_t fetched = 0;
+
+ private:
+  static std::vector<cell>::iterator of(std::vector<cell>& cells, std::size_t page) {
+    return cells.begin() + static_cast<std::ptrdiff_t>(page * page_size);
+  }
+
+  std::vector<cell> host_;
+};
+static_assert(tpx::tiered_model<model_t>);
 
 struct pending {
   tpx::job handle;
-  token_id next;  // that it must say first
-  std::size_t tokens;
+  outcome expected;
+  bool bans;
   bool cancelled;
 };
 
@@ -48,15 +77,17 @@ class stress {
         gen_.step();
         stuck_ = gen_.running() == 0 && gen_.waiting() > 0 ? stuck_ + 1 : 0;
         if (stuck_ > 2) { wrong = "jobs wait and nothing runs"; }
-        if (++steps_ % 50 == 0) { gen_.pages().validate(); }
+        ++steps_;
+        gen_.pages().validate();
         if (wrong.empty()) { wrong = collect(); }
       }
       if (depth == 0 && gen_.metrics().used_pages > 0) { wrong = "pages are lost"; }
     }
-    gen_.pages().validate();
-    std::printf("%zu jobs, %zu steps, %zu sequences in a step at most, %zu page copies\n%s\n",
-                checked_, steps_, model_.most_parts, model_.copied,
-                metrics_line(gen_.metrics()).c_str());
+    std::printf(
+      "%zu jobs, %zu steps, %zu sequences in a step at most, %zu page copies, %zu to the host, "
+      "%zu back; %zu stop tokens, %zu stop strings, %zu times back for a banned string\n%s\n",
+      checked_, steps_, model_.most_parts, model_.copied, model_.stored, model_.fetched,
+      stop_tokens_, stop_strings_, went_back_, metrics_line(gen_.metrics()).c_str());
     return wrong;
   }
 
@@ -78,8 +109,33 @@ class stress {
     job.max_draft = pick(0, 2) == 0 ? static_cast<int>(pick(1, 8)) : 0;
     if (pick(0, 9) == 0) { job.sequences = 3; }
     if (pick(0, 9) == 0) { job.negative_prompt.assign(job.prompt.end() - 20, job.prompt.end()); }
-    jobs_.push_back({gen_.enqueue(job), static_cast<token_id>((first + size) % vocab),
-                     static_cast<std::size_t>(job.max_new_tokens), pick(0, 14) == 0});
+    // Tokens and strings that the count comes by, or may.
+    auto const ahead = [&] { return static_cast<token_id>((first + size + pick(0, 800)) % vocab); };
+    auto const string_ahead = [&] {
+      token_id const t = ahead();
+      std::string text{names_.piece(t)};
+      text += names_.piece(static_cast<token_id>((static_cast<std::size_t>(t) + 1) % vocab));
+      return text.substr(pick(0, 1));
+    };
+    if (pick(0, 4) == 0) {
+      job.stop_tokens = {ahead(), ahead()};
+      job.min_new_tokens = static_cast<int>(pick(0, 40));
+    }
+    if (pick(0, 4) == 0) { job.stop_strings = {string_ahead(), string_ahead()}; }
+    if (pick(0, 4) == 0) { job.banned_strings = {string_ahead(), string_ahead(), "aaa"}; }
+    std::vector<bool> allowed;
+    if (pick(0, 7) == 0) {
+      allowed.assign(vocab, true);
+      for (int i = 0; i < 3; ++i) { allowed[static_cast<std::size_t>(ahead())] = false; }
+      std::vector<token_id> set;
+      for (std::size_t t = 0; t < vocab; ++t) {
+        if (allowed[t]) { set.push_back(static_cast<token_id>(t)); }
+      }
+      job.filter = tpx::allowed_tokens{vocab, set};
+    }
+    outcome expected = plain_job{job, vocab, names_, allowed}.run();
+    bool const bans = !job.banned_strings.empty();
+    jobs_.push_back({gen_.enqueue(job), std::move(expected), bans, pick(0, 14) == 0});
   }
 
   std::string collect() {
@@ -89,20 +145,27 @@ class stress {
       if (!job.handle.done()) { return false; }
       ++checked_;
       for (auto const& all : job.handle.wait(no_time)) {
-        bool const whole = all.reason == finish_reason::max_new_tokens;
-        if (!(whole && all.tokens.size() == job.tokens) &&
-            !(job.cancelled && all.reason == finish_reason::cancelled)) {
+        auto const& expected = job.expected;
+        stop_tokens_ += all.reason == finish_reason::stop_token;
+        stop_strings_ += all.reason == finish_reason::stop_string;
+        went_back_ += expected.went_back;
+        bool same = all.reason == expected.reason && all.tokens == expected.tokens &&
+                    all.text == expected.text;
+        if (job.cancelled && all.reason == finish_reason::cancelled) {
+          // What a ban would have taken back may be among the last tokens.
+          std::size_t const sure =
+            all.tokens.size() - std::min<std::size_t>(all.tokens.size(), job.bans ? 4 : 0);
+          same =
+            sure <= expected.tokens.size() &&
+            std::equal(all.tokens.begin(), all.tokens.begin() + static_cast<std::ptrdiff_t>(sure),
+                       expected.tokens.begin());
+        }
+        if (!same) {
           wrong = "job " + std::to_string(job.handle.id()) + " ended with " +
                   std::to_string(all.tokens.size()) + " tokens, " + std::string{name(all.reason)} +
-                  " " + all.error;
-        }
-        for (std::size_t i = 0; i < all.tokens.size(); ++i) {
-          if (static_cast<std::size_t>(all.tokens[i]) !=
-              (static_cast<std::size_t>(job.next) + i) % vocab) {
-            wrong = "job " + std::to_string(job.handle.id()) + ": token " + std::to_string(i) +
-                    " is " + std::to_string(all.tokens[i]);
-            break;
-          }
+                  ", not " + std::to_string(expected.tokens.size()) + ", " +
+                  std::string{name(expected.reason)} + ": " + all.text + all.error + "\n" +
+                  expected.text;
         }
       }
       return true;
@@ -111,7 +174,7 @@ class stress {
   }
 
   std::mt19937_64 random_;
-  model_t model_{160, vocab};
+  model_t model_{160, 60};
   letters names_{vocab};
   noisy sampler_;
   tpx::ngram_drafter drafter_{12};
@@ -121,6 +184,9 @@ class stress {
   std::size_t steps_ = 0;
   std::size_t stuck_ = 0;  // steps in a row that found nothing to run
   std::size_t checked_ = 0;
+  std::size_t stop_tokens_ = 0;
+  std::size_t stop_strings_ = 0;
+  std::size_t went_back_ = 0;
 };
 
 }  // namespace

@@ -86,6 +86,7 @@ class model_step {
       } else if (kept < c.cached) {
         enough = pages_.rewind(c.sequence, kept) && enough;
       }
+      if (kept < seen && run.options->max_draft > 0) { drafter_.rewind(c.sequence, kept); }
       c.cached = kept;
       enough = states_.after(c, seen, prompt_of(run, c)) && enough;
       if (c.cached < seen && run.options->max_draft > 0) { drafter_.rewind(c.sequence, c.cached); }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/error.hpp>
 #include <tpx/generator/grammar_utf8.hpp>
+#include <tpx/generator/text_cursor.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -31,14 +31,14 @@ struct json_value {
 
 /// Reads a whole JSON text (RFC 8259, without the liberties it leaves): UTF-8, no name twice in an
 /// object, nothing behind the value. Throws invalid_argument with the byte of what is wrong.
-class json_reader {
+class json_reader : text_cursor {
  public:
-  json_reader(std::string_view text, std::string_view name) : text_{text}, name_{name} {}
+  json_reader(std::string_view text, std::string_view name) : text_cursor{text, name} {}
 
   [[nodiscard]] json_value read() {
     auto value = read_value(0);
     skip_space();
-    if (at_ < text_.size()) { fail("something behind the end"); }
+    if (!at_end()) { fail("something behind the end"); }
     return value;
   }
 
@@ -87,7 +87,7 @@ class json_reader {
   std::string read_string() {
     std::string all;
     while (!take('"')) {
-      if (at_ < text_.size() && static_cast<unsigned char>(text_[at_]) < 0x20) {
+      if (!at_end() && static_cast<unsigned char>(text_[at_]) < 0x20) {
         fail("a control character in a string");
       }
       if (take('\\')) {
@@ -95,7 +95,7 @@ class json_reader {
         continue;
       }
       auto const c = read_char(text_, at_);
-      if (c < 0) { fail(at_ < text_.size() ? "not UTF-8" : "a string without its \""); }
+      if (c < 0) { fail(at_end() ? "a string without its \"" : "not UTF-8"); }
       write_char(all, static_cast<char32_t>(c));
     }
     return all;
@@ -103,7 +103,7 @@ class json_reader {
 
   char32_t read_escape() {
     constexpr std::string_view letters = "\"\\/bfnrt";
-    auto const which = at_ < text_.size() ? letters.find(text_[at_]) : letters.npos;
+    auto const which = at_end() ? letters.npos : letters.find(text_[at_]);
     if (which != letters.npos) {
       ++at_;
       return static_cast<unsigned char>("\"\\/\b\f\n\r\t"[which]);
@@ -118,14 +118,7 @@ class json_reader {
 
   char32_t read_unit() {
     expect('u');
-    char32_t unit = 0;
-    for (int i = 0; i < 4; ++i, ++at_) {
-      constexpr std::string_view digits = "0123456789abcdefABCDEF";
-      auto const value = at_ < text_.size() ? digits.find(text_[at_]) : digits.npos;
-      if (value == digits.npos) { fail("a hexadecimal digit is missing"); }
-      unit = 16 * unit + static_cast<char32_t>(value < 16 ? value : value - 6);
-    }
-    return unit;
+    return hex(4);
   }
 
   std::string read_number() {
@@ -142,30 +135,15 @@ class json_reader {
 
   void read_digits() {
     auto const begin = at_;
-    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') { ++at_; }
+    while (next_is_digit()) { ++at_; }
     if (at_ == begin) { fail("a value or a digit is missing"); }
   }
 
   void skip_space() { at_ = std::min(text_.find_first_not_of(" \t\n\r", at_), text_.size()); }
 
-  bool take(char c) {
-    bool const there = at_ < text_.size() && text_[at_] == c;
-    if (there) { ++at_; }
-    return there;
-  }
-
   void expect(char c) {
     if (!take(c)) { fail(std::string{"a "} + c + " is missing"); }
   }
-
-  [[noreturn]] void fail(std::string const& what) const {
-    throw error{errc::invalid_argument,
-                std::string{name_} + ", byte " + std::to_string(at_) + ": " + what};
-  }
-
-  std::string_view text_;
-  std::string_view name_;
-  std::size_t at_ = 0;
 };
 
 }  // namespace tpx::detail

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/error.hpp>
 #include <tpx/generator/char_set.hpp>
 #include <tpx/generator/grammar_nfa.hpp>
 #include <tpx/generator/grammar_spelling.hpp>
 #include <tpx/generator/grammar_utf8.hpp>
+#include <tpx/generator/text_cursor.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -22,17 +22,17 @@ namespace tpx::detail {
 /// Characters are code points. A ? after a repetition changes nothing here. There are no
 /// references, no look-around and no word borders; ^ and $ may stand at the ends of the
 /// alternatives that are in no group.
-class regex_syntax {
+class regex_syntax : text_cursor {
  public:
   enum class matches : bool { whole, part };
 
   /// What is wrong is told with `name` and the byte it is at. A text matches as a whole; or, for
   /// `matches::part`, if a part of it does, where no ^ or $ says otherwise.
   regex_syntax(std::string_view text, matches what, std::string_view name)
-      : text_{text}, name_{name} {
+      : text_cursor{text, name} {
     expect_utf8();
     root_ = alternatives(0, what == matches::part);
-    if (at_ < text_.size()) { fail("a ) that closes nothing"); }
+    if (!at_end()) { fail("a ) that closes nothing"); }
   }
 
   /// Adds the automaton from one state to another.
@@ -95,12 +95,12 @@ class regex_syntax {
     do {
       node sequence{kind::sequence};
       if (!(depth == 0 && take('^')) && parts_match) { sequence.parts.push_back(anything()); }
-      while (at_ < text_.size() && !next_is('|') && !next_is(')') && !next_is('$')) {
+      while (!at_end() && !next_is('|') && !next_is(')') && !next_is('$')) {
         sequence.parts.push_back(repeated(depth));
       }
       if (!(depth == 0 && take('$')) && parts_match) { sequence.parts.push_back(anything()); }
       if (next_is('$')) { fail("a $ inside a group"); }
-      if (at_ < text_.size() && !next_is('|') && !next_is(')')) { fail("a $ before the end"); }
+      if (!at_end() && !next_is('|') && !next_is(')')) { fail("a $ before the end"); }
       choice.parts.push_back(add(std::move(sequence)));
     } while (take('|'));
     return add(std::move(choice));
@@ -174,7 +174,7 @@ class regex_syntax {
   }
 
   char_set class_atom() {
-    if (at_ >= text_.size()) { fail("a class without its ]"); }
+    if (at_end()) { fail("a class without its ]"); }
     if (take('\\')) { return escape(); }
     auto const c = any_char();
     return {{c, c}};
@@ -187,7 +187,7 @@ class regex_syntax {
   }
 
   char_set escape() {
-    if (at_ >= text_.size()) { fail("a \\ with nothing behind it"); }
+    if (at_end()) { fail("a \\ with nothing behind it"); }
     auto const c = any_char();
     char_set const digit{{'0', '9'}};
     char_set const word{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
@@ -232,12 +232,6 @@ class regex_syntax {
     return one(c);
   }
 
-  char32_t hex(int digits) {
-    char32_t value = 0;
-    for (int i = 0; i < digits; ++i) { value = 16 * value + hex_digit(); }
-    return value;
-  }
-
   char32_t hex_in_braces() {
     char32_t value = hex_digit();
     while (!take('}')) {
@@ -247,18 +241,10 @@ class regex_syntax {
     return value;
   }
 
-  char32_t hex_digit() {
-    constexpr std::string_view digits = "0123456789abcdefABCDEF";
-    auto const value = at_ < text_.size() ? digits.find(text_[at_]) : digits.npos;
-    if (value == digits.npos) { fail("a hexadecimal digit is missing"); }
-    ++at_;
-    return static_cast<char32_t>(value < 16 ? value : value - 6);
-  }
-
   std::uint32_t number() {
     auto const begin = at_;
     std::uint32_t value = 0;
-    for (; at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
+    for (; next_is_digit(); ++at_) {
       value = 10 * value + static_cast<std::uint32_t>(text_[at_] - '0');
       if (value > most) { fail("a repetition of more than " + std::to_string(most)); }
     }
@@ -266,32 +252,16 @@ class regex_syntax {
     return value;
   }
 
-  [[nodiscard]] bool next_is(char c) const { return at_ < text_.size() && text_[at_] == c; }
-
-  bool take(char c) {
-    bool const there = next_is(c);
-    if (there) { ++at_; }
-    return there;
-  }
-
   /// The next character, of a text that is whole UTF-8 and not at its end.
   char32_t any_char() { return static_cast<char32_t>(read_char(text_, at_)); }
 
   void expect_utf8() {
-    while (at_ < text_.size()) {
+    while (!at_end()) {
       if (read_char(text_, at_) < 0) { fail("not UTF-8"); }
     }
     at_ = 0;
   }
 
-  [[noreturn]] void fail(std::string const& what) const {
-    throw error{errc::invalid_argument,
-                std::string{name_} + ", byte " + std::to_string(at_) + ": " + what};
-  }
-
-  std::string_view text_;
-  std::string_view name_;
-  std::size_t at_ = 0;
   std::vector<node> nodes_;
   std::uint32_t root_ = 0;
 };

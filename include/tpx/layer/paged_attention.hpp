@@ -62,7 +62,7 @@ inline float exponentials(float* scores, std::size_t n, std::size_t padded) {
   for (std::size_t p = lane_count; p < n; p += lane_count) {
     lanes s;
     load(s, scores + p);
-    most = s > most ? s : most;
+    most = select(s > most, s, most);
   }
   float const top = largest(most);
   lanes total = {};

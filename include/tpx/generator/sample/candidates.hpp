@@ -57,14 +57,28 @@ class candidates {
   /// and leaves N reals for each in x. -infinity (no candidate) must give 0. 8 N bytes reduced.
   template <std::size_t N, class F>
   [[nodiscard]] std::array<std::uint64_t, N> fixed_sums(F f) {
+    return row_sums<N>([&f](detail::lanes& logits, auto& sums) {
+      detail::lanes x[N];
+      x[0] = logits;
+      f(x);
+      for (std::size_t i = 0; i < N; ++i) { sums[i].add(x[i]); }
+    });
+  }
+  /// The same where f(x, sums) adds what it makes of sixteen logits to N fixed_lanes, and may use
+  /// up x.
+  template <std::size_t N, class F>
+  [[nodiscard]] std::array<std::uint64_t, N> row_sums(F f) {
     std::array<std::uint64_t, N> sums{};
-    for (auto const c : row_.active()) {
+    for (auto chunks = row_.active(); !chunks.empty();) {
+      auto const some = chunks.first(std::min(chunks.size(), detail::fixed_lanes::most_chunks));
+      chunks = chunks.subspan(some.size());
       detail::fixed_lanes part[N];
-      for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
-        detail::lanes x[N];
-        row_.load_row(c, r, x[0]);
-        f(x);
-        for (std::size_t i = 0; i < N; ++i) { part[i].add(x[i]); }
+      for (auto const c : some) {
+        for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
+          detail::lanes x;
+          row_.load_row(c, r, x);
+          f(x, part);
+        }
       }
       for (std::size_t i = 0; i < N; ++i) { sums[i] += part[i].total(); }
     }
@@ -74,9 +88,7 @@ class candidates {
 
   /// How many candidates have a logit over `than`. 8 bytes reduced.
   [[nodiscard]] std::uint64_t count_over(float than) {
-    return fixed_sums<1>([than](auto& x) {
-             x[0] = __builtin_convertvector(-(x[0] > than), detail::lanes);
-           })[0] >>
+    return fixed_sums<1>([than](auto& x) { x[0] = detail::convert<float>(-(x[0] > than)); })[0] >>
            40;
   }
 
@@ -84,7 +96,7 @@ class candidates {
   template <class F>
   void for_each_from(float from, F f) {
     for (auto const c : row_.active()) {
-      if (!(row_.memory().top[c] * row_.scale() >= from)) { continue; }
+      if (!(row_.top(c) >= from)) { continue; }
       for (std::size_t r = 0; r < detail::chunk_rows; ++r) {
         detail::lanes x;
         row_.load_row(c, r, x);

@@ -26,77 +26,26 @@ struct alignas(64) block_maxima {
   float logits[lane_count];
 };
 
-using uint_lanes = std::uint32_t __attribute__((vector_size(64)));
-
-inline void fill(lanes& x, float value) {
-  lanes zero = {};
-  zero += value;  // -0 becomes +0
-  x = zero;
-}
-
 inline void raise(lanes& most, lanes const& to) {
-  most = to > most ? to : most;
+  most = select(to > most, to, most);
 }
 
 /// Logits that are not to be kept become -infinity.
 inline void keep(lanes& logits, int_lanes const& kept) {
-  lanes none;
-  fill(none, no_logit);
-  logits = kept != 0 ? logits : none;
+  logits = select(kept, logits, no_logit);
 }
 
 /// Reals that are not to be kept become 0.
 inline void keep_or_zero(lanes& x, int_lanes const& kept) {
-  int_lanes bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  bits &= kept;
-  std::memcpy(&x, &bits, sizeof(bits));
+  x = bits_as<float>(bits_as<std::int32_t>(x) & kept);
 }
 
 inline void absolute(lanes& x) {
-  int_lanes bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  bits &= std::numeric_limits<std::int32_t>::max();
-  std::memcpy(&x, &bits, sizeof(bits));
+  x = bits_as<float>(bits_as<std::int32_t>(x) & std::numeric_limits<std::int32_t>::max());
 }
 
 [[nodiscard]] inline bool any(int_lanes const& truths) {
-  using eight = std::int32_t __attribute__((vector_size(32)));
-  using two = std::uint64_t __attribute__((vector_size(16)));
-  eight e[2];
-  std::memcpy(e, &truths, sizeof(e));
-  e[0] |= e[1];
-  two f[2];
-  std::memcpy(f, e, sizeof(f));
-  f[0] |= f[1];
-  return (f[0][0] | f[0][1]) != 0;
-}
-
-/// The same as `largest`, in three steps of halves.
-[[nodiscard]] inline float greatest(lanes const& of) {
-  using eight = float __attribute__((vector_size(32)));
-  using four = float __attribute__((vector_size(16)));
-  eight e[2];
-  std::memcpy(e, &of, sizeof(e));
-  e[0] = e[1] > e[0] ? e[1] : e[0];
-  four f[2];
-  std::memcpy(f, e, sizeof(f));
-  f[0] = f[1] > f[0] ? f[1] : f[0];
-  float const a = f[0][0] > f[0][1] ? f[0][0] : f[0][1];
-  float const b = f[0][2] > f[0][3] ? f[0][2] : f[0][3];
-  return a > b ? a : b;
-}
-
-[[nodiscard]] inline std::uint64_t sum(int_lanes const& of) {
-  using eight = std::int32_t __attribute__((vector_size(32)));
-  using four = std::int32_t __attribute__((vector_size(16)));
-  eight e[2];
-  std::memcpy(e, &of, sizeof(e));
-  e[0] += e[1];
-  four f[2];
-  std::memcpy(f, e, sizeof(f));
-  f[0] += f[1];
-  return static_cast<std::uint64_t>((f[0][0] + f[0][2]) + (f[0][1] + f[0][3]));
+  return fold(truths, [](auto const& a, auto const& b) { return a | b; }) != 0;
 }
 
 /// Integers in the order of the floats they stand for; -0 is +0.
@@ -110,46 +59,74 @@ inline void absolute(lanes& x) {
 }
 
 /// Reals of 0 to 1 as integers in units of 2^-40, in two parts of 20 bits. Sums of integers are the
-/// same in any order, so that a row of logits can be cut over ranks anywhere.
+/// same in any order, so that a row of logits can be cut over ranks anywhere. Takes those of 127
+/// chunks before it is full.
 struct fixed_lanes {
+  static constexpr std::size_t most_chunks = 127;
+
   int_lanes high = {};
   int_lanes low = {};
 
-  /// Adds sixteen reals, rounded down; at most 16 times.
+  /// Adds sixteen reals, rounded down.
   void add(lanes const& reals) {
     lanes const scaled = reals * 0x1p20f;
-    int_lanes const whole = __builtin_convertvector(scaled, int_lanes);
-    lanes const rest = (scaled - __builtin_convertvector(whole, lanes)) * 0x1p20f;
+    int_lanes const whole = convert<std::int32_t>(scaled);
+    lanes const rest = (scaled - convert<float>(whole)) * 0x1p20f;
     high += whole;
-    low += __builtin_convertvector(rest, int_lanes);
+    low += convert<std::int32_t>(rest);
   }
 
-  void split(std::uint64_t (&to)[lane_count]) const {
-    std::uint32_t h[lane_count];
-    std::uint32_t l[lane_count];
-    std::memcpy(h, &high, sizeof(h));
-    std::memcpy(l, &low, sizeof(l));
-    for (std::size_t i = 0; i < lane_count; ++i) { to[i] = (std::uint64_t{h[i]} << 20) + l[i]; }
+  void add(fixed_lanes const& others) {
+    high += others.high;
+    low += others.low;
+  }
+  /// Adds those of `others` that are to be kept.
+  void add(fixed_lanes const& others, int_lanes const& kept) {
+    high = select(kept, high + others.high, high);
+    low = select(kept, low + others.low, low);
   }
 
-  [[nodiscard]] std::uint64_t total() const { return (sum(high) << 20) + sum(low); }
+  void split(std::uint64_t* to) const {
+    using half = std::uint32_t __attribute__((vector_size(register_bytes / 2)));
+    using wide = std::uint64_t __attribute__((vector_size(register_bytes)));
+    constexpr std::size_t halves = 2 * int_lanes::parts;
+    half h[halves];
+    half l[halves];
+    high.store(h);
+    low.store(l);
+    for (std::size_t i = 0; i < halves; ++i) {
+      wide const all =
+        (__builtin_convertvector(h[i], wide) << 20) + __builtin_convertvector(l[i], wide);
+      std::memcpy(to + i * lane_count / halves, &all, sizeof(all));
+    }
+  }
+
+  [[nodiscard]] std::uint64_t total() const {
+    std::uint64_t each[lane_count];
+    split(each);
+    std::uint64_t sum = 0;
+    for (auto const part : each) { sum += part; }
+    return sum;
+  }
 };
 
 inline constexpr double fixed_one = 0x1p40;
 
 /// x becomes e^x, or 0 far below 0: -infinity too, for which `exp` alone has no exponent.
 inline void exp_or_zero(lanes& x) {
-  lanes least;
-  fill(least, -88.0f);
+  lanes least = -88.0f;
   raise(least, x);
   x = least;
   exp(x);
 }
 
-/// Logits become e^(logit - best), unnormalised probabilities.
+/// Logits become e^(logit - best), unnormalised probabilities; e^-80 where that is less.
 inline void to_mass(lanes& logits, float best) {
+  lanes least = -80.0f;
   logits -= best;
-  exp_or_zero(logits);
+  raise(least, logits);
+  logits = least;
+  exp_within(logits);
 }
 
 /// x[0] becomes the mass of the logits x[0], and x[1] that times how far they are under the best.
@@ -158,13 +135,12 @@ void mass_and_depth(lanes (&x)[N], float best) {
   lanes const depth = best - x[0];
   to_mass(x[0], best);
   x[1] = depth * x[0];
-  keep_or_zero(x[1], x[0] > 0.0f);  // infinity * 0
+  keep_or_zero(x[1], depth < 80.0f);
 }
 
 /// Of one logit, in units of 2^-40: bit for bit what it is among others.
 [[nodiscard]] inline std::uint64_t fixed_mass(float logit, float best) {
-  lanes x;
-  fill(x, logit);
+  lanes x = logit;
   to_mass(x, best);
   fixed_lanes sums;
   sums.add(x);

@@ -24,7 +24,7 @@ struct DynamicTemperature {
   void apply(C& c) const {
     float const best = c.best();
     auto const sums = c.template fixed_sums<3>([best](auto& x) {
-      x[2] = __builtin_convertvector(-(x[0] > detail::no_logit), detail::lanes);
+      x[2] = detail::convert<float>(-(x[0] > detail::no_logit));
       detail::mass_and_depth(x, best);
     });
     double const total = static_cast<double>(sums[0]);

@@ -18,15 +18,19 @@ template <class C>
   selection likely{c, largest_first{}};
   float const from = likely.end(std::uint64_t{to.size()});
   // This rank's, in order. They are few: equal ones beyond the room are passed over.
-  auto& found = c.row().memory().members;
-  std::size_t const room = std::min(to.size(), found.size());
+  auto& logits = c.row().memory().places;
+  auto& tokens = c.row().memory().weights;
+  std::size_t const room = std::min(to.size(), logits.size());
   std::size_t n = 0;
   c.for_each_from(from, [&](token_id token, float logit) {
-    std::uint32_t const key = order_key(logit);
-    if (n == room && found[n - 1].key >= key) { return; }
+    if (n == room && logits[n - 1] >= logit) { return; }
     std::size_t at = n < room ? n++ : n - 1;
-    for (; at > 0 && found[at - 1].key < key; --at) { found[at] = found[at - 1]; }
-    found[at] = {key, static_cast<std::uint64_t>(token)};
+    for (; at > 0 && logits[at - 1] < logit; --at) {
+      logits[at] = logits[at - 1];
+      tokens[at] = tokens[at - 1];
+    }
+    logits[at] = logit;
+    tokens[at] = static_cast<std::uint64_t>(token);
   });
   // Ranks show their first; the best of these is next.
   std::size_t used = 0;
@@ -34,7 +38,8 @@ template <class C>
   for (; written < to.size(); ++written) {
     std::uint64_t mine = 0;
     if (used < n) {
-      mine = std::uint64_t{found[used].key} << 32 | ~static_cast<std::uint32_t>(found[used].weight);
+      mine =
+        std::uint64_t{order_key(logits[used])} << 32 | ~static_cast<std::uint32_t>(tokens[used]);
     }
     std::uint64_t next = mine;
     c.reduction().max(std::span{&next, 1});

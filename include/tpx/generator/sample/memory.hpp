@@ -30,14 +30,8 @@ struct occurrences {
   float sum = 0;
 };
 
-/// A candidate's place in an order, and its weight there.
-struct weighed {
-  std::uint32_t key;
-  std::uint64_t weight;
-};
-
 /// The memory in which a sampler works on one row at a time, allocated once: 9 bytes a token for
-/// the row, 16 for selections and 8 for penalties.
+/// the row, 12 for selections and 8 for penalties.
 class sampler_memory {
  public:
   static constexpr std::size_t buckets = 1024;
@@ -51,7 +45,8 @@ class sampler_memory {
         blocks(chunks_),
         top(chunks_),
         active(chunks_),
-        members(options.columns),
+        places(whole_lanes(options.columns)),
+        weights(places.size()),
         occurred(options.columns),
         touched(options.columns),
         histogram(buckets),
@@ -74,12 +69,13 @@ class sampler_memory {
   std::size_t chunks_;
 
  public:
-  std::vector<chunk> own;             // room for a copy of each chunk
-  std::vector<float const*> at;       // where each chunk's logits are: the caller's row, or own
-  std::vector<block_maxima> blocks;   // largest logit of each block
-  std::vector<float> top;             // and of each chunk
-  std::vector<std::uint32_t> active;  // chunks that may have candidates, ascending
-  std::vector<weighed> members;
+  std::vector<chunk> own;              // room for a copy of each chunk
+  std::vector<float const*> at;        // where each chunk's logits are: the caller's row, or own
+  std::vector<block_maxima> blocks;    // largest logit of each block
+  std::vector<float> top;              // and of each chunk
+  std::vector<std::uint32_t> active;   // chunks that may have candidates, ascending
+  std::vector<float> places;           // of some candidates, in an order
+  std::vector<std::uint64_t> weights;  // and theirs
   std::vector<occurrences> occurred;
   std::vector<std::uint32_t> touched;  // columns whose `occurred` is not 0
   std::vector<std::uint64_t> histogram;

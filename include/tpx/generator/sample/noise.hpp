@@ -68,8 +68,8 @@ class race_noise {
     uint_lanes id = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     id += block;
     keyed_hash(id, least_);
-    int_lanes const high = __builtin_convertvector(id >> 8, int_lanes);
-    lanes const u = __builtin_convertvector(high, lanes);
+    int_lanes const high = convert<std::int32_t>(id >> 8);
+    lanes const u = convert<float>(high);
     lanes bound = limit * (-1.00001f * static_cast<float>(chunk_rows));
     exp_or_zero(bound);
     may = (u + 9.0f) * 0x1p-24f >= bound;

@@ -19,11 +19,10 @@ class logit_row {
     if (!mask_.empty()) { end_ = std::min(end_, 32 * mask_.size()); }
     int_lanes nan = {};
     for (std::size_t c = 0; c < memory.chunks(); ++c) {
-      lanes most;
-      fill(most, no_logit);
+      lanes most = no_logit;
       if (take(c)) { scan(m_.at[c], most, nan); }
-      std::memcpy(m_.blocks[c].logits, &most, sizeof(most));
-      m_.top[c] = greatest(most);
+      store(m_.blocks[c].logits, most);
+      m_.top[c] = largest(most);
       if (m_.top[c] > no_logit) { m_.active[actives_++] = static_cast<std::uint32_t>(c); }
     }
     has_nan_ = any(nan);
@@ -31,7 +30,6 @@ class logit_row {
 
   [[nodiscard]] sampler_memory& memory() { return m_; }
   [[nodiscard]] sample_request const& request() const { return request_; }
-  [[nodiscard]] float scale() const { return scale_; }
   [[nodiscard]] bool has_nan() const { return has_nan_; }
   [[nodiscard]] std::span<std::uint32_t const> active() const {
     return {m_.active.data(), actives_};
@@ -43,6 +41,9 @@ class logit_row {
     for (auto const c : active()) { most = std::max(most, m_.top[c]); }
     return most > no_logit ? most * scale_ : most;
   }
+
+  /// The largest logit of a chunk that may have candidates.
+  [[nodiscard]] float top(std::uint32_t c) const { return m_.top[c] * scale_; }
 
   /// The logits of a row of a chunk; -infinity for what is not a candidate.
   void load_row(std::uint32_t c, std::size_t row, lanes& to) const {
@@ -100,8 +101,7 @@ class logit_row {
   void transform(F f) {
     std::size_t left = 0;
     for (auto const c : active()) {
-      lanes most;
-      fill(most, no_logit);
+      lanes most = no_logit;
       for (std::size_t r = 0; r < chunk_rows; ++r) {
         lanes x;
         load_row(c, r, x);
@@ -112,8 +112,8 @@ class logit_row {
         store(m_.own[c].logits + r * lane_count, y);
       }
       m_.at[c] = m_.own[c].logits;
-      std::memcpy(m_.blocks[c].logits, &most, sizeof(most));
-      m_.top[c] = greatest(most);
+      store(m_.blocks[c].logits, most);
+      m_.top[c] = largest(most);
       m_.active[left] = c;
       left += static_cast<std::size_t>(m_.top[c] > no_logit);
     }
@@ -203,17 +203,19 @@ class logit_row {
     m_.at[c] = mine;
     if (some == 0) { return false; }
     bool const edge = begin < first || begin + chunk_size > first + m_.options().columns;
+    int_lanes const bit = {1,      1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                           1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
     for (std::size_t r = 0; r < chunk_rows; ++r) {
       auto const bits = static_cast<std::int32_t>(word[r / 2] >> (r % 2 * lane_count));
-      int_lanes const bit = {1,      1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
-                             1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
-      lanes x = {};
+      lanes x;
       if (!edge) {
         load(x, from + (begin + r * lane_count - first));
       } else {
+        float part[lane_count] = {};
         for (std::size_t i = 0; i < lane_count; ++i) {
-          if ((bits >> i & 1) != 0) { x[i] = from[begin + r * lane_count + i - first]; }
+          if ((bits >> i & 1) != 0) { part[i] = from[begin + r * lane_count + i - first]; }
         }
+        load(x, part);
       }
       keep(x, (bit & bits) != 0);
       store(mine + r * lane_count, x);

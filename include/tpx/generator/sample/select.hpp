@@ -2,52 +2,24 @@
 #pragma once
 
 #include <tpx/generator/sample/candidates.hpp>
+#include <tpx/generator/sample/limit_guess.hpp>
 
 #include <array>
+#include <cmath>
+#include <limits>
 
 namespace tpx::detail {
 
-/// The largest logits come first, and each weighs 1. The one that reaches the limit is kept.
-struct largest_first {
-  static constexpr bool counts = true;
-  static constexpr bool by_logit = true;
-  static constexpr bool passes = true;
-  void order(lanes&) const {}
-};
-
-/// The likeliest come first, and weigh their probability. The one that would pass the limit is not
-/// kept.
-struct likeliest_first {
-  static constexpr bool counts = false;
-  static constexpr bool by_logit = true;
-  static constexpr bool passes = false;
-  void order(lanes&) const {}
-};
-
-/// Those nearest to a logit come first, and weigh their probability. The one that reaches the limit
-/// is kept.
-struct nearest_first {
-  static constexpr bool counts = false;
-  static constexpr bool by_logit = false;
-  static constexpr bool passes = true;
-  float center;
-  /// Logits become minus their distance from it.
-  void order(lanes& x) const {
-    x -= center;
-    absolute(x);
-    x = -x;
-  }
-};
-
 /// How far the candidates that come first in an order are to be kept for their weights to come to a
-/// limit, found without a sort: a histogram over 1/32 nats from the first on says which of its
-/// buckets the limit falls into, and four of 256 buckets each over the bits of the few candidates
-/// in there say which of them. Those that are equal are kept or dropped together. Exact: the same
-/// however the row is cut over ranks.
+/// limit, found without a sort. A histogram of every 32nd candidate tells about where that is; one
+/// pass over all of them weighs what comes before each of six places there; of the few candidates
+/// between two of these, four histograms over the bits of a float find the one. Equal ones are kept
+/// or dropped together. Exact, however good the guess, and the same however the row is cut.
 ///
-/// Source: exllamav3's fused sampler (two levels over fixed-point logits).
-/// Cost    one pass over the candidates, and one over the chunks that have some in the bucket;
-///         16 KiB reduced in five reductions.
+/// Source: Floyd and Rivest, Expected time bounds for selection (CACM 1975).
+/// Cost    a pass over the candidates, and one over those of their chunks that reach the lower
+///         place; 16 KiB reduced in seven reductions. Where a bound is known, or few chunks have
+///         candidates, the second pass alone.
 template <class Order, class R>
 class selection {
  public:
@@ -56,165 +28,141 @@ class selection {
         row_{from.row()},
         order_{order},
         best_{from.best()},
-        first_{Order::by_logit ? best_ : 0.0f} {}
+        guess_{row_, order, best_} {}
 
   /// Where the `count` first end.
   [[nodiscard]] float end(std::uint64_t count) requires(Order::counts) {
-    coarse(bound(count));
-    return fine(count - 1);
+    return end(guess_.bound(count), [count](std::uint64_t) { return count - 1; });
   }
   /// Where the first ones end that have this part of the whole probability.
   [[nodiscard]] float end(double part) requires(!Order::counts) {
-    coarse(last_bucket);
-    std::uint64_t total = 0;
-    for (auto const w : row_.memory().histogram) { total += w; }
-    auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
-    return fine(Order::passes && most > 0 ? most - 1 : most);
+    return end(no_logit, [part](std::uint64_t total) {
+      auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
+      return Order::passes && most > 0 ? most - 1 : most;
+    });
   }
 
  private:
-  static constexpr std::int32_t last_bucket = sampler_memory::buckets - 1;
+  static constexpr std::size_t few_chunks = 64;
+  static constexpr std::size_t places = limit_guess<Order>::places;
 
-  void bucket(lanes const& x, int_lanes& of) const {
-    lanes const under = (first_ - x) * 32.0f;
-    lanes most;
-    fill(most, static_cast<float>(last_bucket));
-    of = __builtin_convertvector(under < most ? under : most, int_lanes);
-  }
-  [[nodiscard]] std::int32_t bucket(float x) const {
-    return static_cast<std::int32_t>(
-      std::min((first_ - x) * 32.0f, static_cast<float>(last_bucket)));
-  }
+  /// A stretch of the order: from `from` up to `to`, without it. What comes before it weighs
+  /// `above`, and all together `total`, if it is known.
+  struct stretch {
+    float from;
+    float to = -no_logit;
+    std::uint64_t above = 0;
+    std::uint64_t total = 0;
+  };
 
-  /// A bucket beyond which no candidate is among the `count` largest, as seen from the chunks'
-  /// tops.
-  [[nodiscard]] std::int32_t bound(std::uint64_t count) {
-    auto const active = row_.active();
-    if (count > active.size()) { return last_bucket; }
-    auto& tops = row_.memory().histogram;
-    std::fill(tops.begin(), tops.end(), 0);
-    for (auto const c : active) { ++tops[static_cast<std::size_t>(bucket(top(c)))]; }
-    std::size_t b = 0;
-    for (std::uint64_t seen = tops[0]; seen < count; seen += tops[++b]) {}
-    return static_cast<std::int32_t>(b);
-  }
-
-  [[nodiscard]] float top(std::uint32_t c) const { return row_.memory().top[c] * row_.scale(); }
-
-  /// Fills the histogram with what lies in the buckets up to `last`, a chunk at a time: lanes
-  /// first, then one by one, so that neither waits for the other.
-  void coarse(std::int32_t last) {
-    auto* const histogram = row_.memory().histogram.data();
-    std::fill_n(histogram, sampler_memory::buckets, 0);
-    alignas(64) std::int32_t to[chunk_size];
-    alignas(64) std::uint32_t high[chunk_size];
-    alignas(64) std::uint32_t low[chunk_size];
-    for (auto const c : row_.active()) {
-      if (Order::by_logit && bucket(top(c)) > last) { continue; }
-      std::size_t n = 0;  // of rows with anything, tokens
-      int_lanes differ = {};
-      for (std::size_t r = 0; r < chunk_rows; ++r) {
-        lanes x;
-        row_.load_row(c, r, x);
-        lanes y = x;
-        order_.order(y);
-        int_lanes b;
-        bucket(y, b);
-        int_lanes const wanted = (x > no_logit) & (b <= last);
-        if (!any(wanted)) { continue; }
-        fixed_lanes weights;
-        if (!Order::counts) { to_mass(x, best_); }
-        weigh(x, wanted, weights);
-        std::memcpy(to + n, &b, sizeof(b));
-        differ |= b != to[0];
-        std::memcpy(high + n, &weights.high, sizeof(b));
-        std::memcpy(low + n, &weights.low, sizeof(b));
-        n += lane_count;
-      }
-      auto const weight = [&](std::size_t i) { return (std::uint64_t{high[i]} << 20) + low[i]; };
-      if (any(differ)) {
-        for (std::size_t i = 0; i < n; ++i) { histogram[to[i]] += weight(i); }
-      } else if (n > 0) {  // all in one, as ties are: additions to one place wait for each other
-        std::uint64_t sum = 0;
-        for (std::size_t i = 0; i < n; ++i) { sum += weight(i); }
-        histogram[to[0]] += sum;
-      }
+  /// `from` is at or behind where the limit lies, if it is a number.
+  template <class Limit>
+  [[nodiscard]] float end(float from, Limit limit) {
+    std::uint64_t known[2]{order_key(from), row_.active().size()};
+    from_.reduction().max(known);
+    stretch in{from_order_key(static_cast<std::uint32_t>(known[0]))};
+    if (!(in.from > no_logit)) {
+      in.from = std::numeric_limits<float>::lowest();
+      if (known[1] > few_chunks) { in = narrow(limit); }
     }
-    from_.reduction().sum(std::span{histogram, sampler_memory::buckets});
+    return fine(in, limit);
   }
 
-  /// x holds masses where these are the weights.
-  void weigh(lanes& x, int_lanes const& wanted, fixed_lanes& weight) const {
-    if constexpr (Order::counts) {
-      weight.low -= wanted;  // true is -1
-    } else {
-      keep_or_zero(x, wanted);
-      weight.add(x);
+  /// The stretch between two places that holds the limit.
+  template <class Limit>
+  [[nodiscard]] stretch narrow(Limit limit) {
+    guess_.sample();
+    from_.reduction().sum(row_.memory().histogram);
+    auto const place = guess_.around(limit);
+    auto const weight = from_.template row_sums<places + 1>([&](lanes& x, auto& sums) {
+      lanes y = x;
+      order_.order(y);
+      fixed_lanes each;
+      Order::weigh(x, best_, each);
+      for (std::size_t i = 0; i < places; ++i) { sums[i].add(each, y >= place[i]); }
+      sums[places].add(each);
+    });
+    std::size_t i = 0;
+    for (auto const most = limit(weight[places]); i < places && weight[i] <= most; ++i) {}
+    stretch found{.from = std::numeric_limits<float>::lowest(), .total = weight[places]};
+    if (i < places) { found.from = place[i]; }
+    if (i > 0) {
+      found.to = place[i - 1];
+      found.above = weight[i - 1];
     }
+    return found;
   }
 
   /// Where the weights pass the limit; just above if what passes it is not kept.
-  [[nodiscard]] float fine(std::uint64_t limit) {
-    auto const& histogram = row_.memory().histogram;
-    std::uint64_t above = 0;
-    std::size_t b = 0;
-    while (b < histogram.size() && above + histogram[b] <= limit) { above += histogram[b++]; }
-    if (b == histogram.size()) { return no_logit; }
-    auto const found = gather(static_cast<std::int32_t>(b));
+  template <class Limit>
+  [[nodiscard]] float fine(stretch const& in, Limit limit) {
+    std::size_t const found = gather(in);
+    auto const& place = row_.memory().places;
+    auto const& weight = row_.memory().weights;
+    std::uint64_t above = in.above;
+    std::uint64_t most = 0;
     std::uint32_t key = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       std::array<std::uint64_t, 256> part{};
-      for (auto const& m : found) {
-        bool const same = shift == 24 || m.key >> (shift + 8) == key >> (shift + 8);
-        if (same) { part[m.key >> shift & 255] += m.weight; }
+      for (std::size_t i = 0; i < found; ++i) {
+        auto const k = order_key(place[i]);
+        bool const same = shift == 24 || k >> (shift + 8) == key >> (shift + 8);
+        if (same) { part[k >> shift & 255] += weight[i]; }
       }
       from_.reduction().sum(part);
+      if (shift == 24) {
+        std::uint64_t total = above;
+        for (auto const w : part) { total += w; }
+        most = limit(std::max(in.total, total));
+        if (total <= most) { return no_logit; }
+      }
       std::uint32_t digit = 255;
-      while (above + part[digit] <= limit) { above += part[digit--]; }
+      while (above + part[digit] <= most) { above += part[digit--]; }
       key |= digit << shift;
     }
     float const at = from_order_key(key);
-    if (Order::passes || above + fixed_mass(at, best_) <= limit) { return at; }
+    if (Order::passes || above + fixed_mass(at, best_) <= most) { return at; }
     return std::nextafter(at, std::numeric_limits<float>::infinity());
   }
 
-  /// The candidates in a bucket.
-  [[nodiscard]] std::span<weighed const> gather(std::int32_t from) {
-    auto& members = row_.memory().members;
+  /// The candidates in a stretch: places in the order and weights. Tells how many.
+  [[nodiscard]] std::size_t gather(stretch const& in) {
+    float* const place = row_.memory().places.data();
+    std::uint64_t* const weight = row_.memory().weights.data();
     std::size_t n = 0;
     for (auto const c : row_.active()) {
-      if (Order::by_logit && bucket(top(c)) > from) { continue; }
+      if (Order::by_logit && row_.top(c) < in.from) { continue; }
+      int_lanes rows = {};  // bit r of each lane is whether it is a candidate's in row r
       for (std::size_t r = 0; r < chunk_rows; ++r) {
-        lanes x;
-        row_.load_row(c, r, x);
-        lanes y = x;
+        lanes y;
+        row_.load_row(c, r, y);
         order_.order(y);
-        int_lanes in;
-        bucket(y, in);
-        in = (in == from) & (x > no_logit);
-        if (!any(in)) { continue; }
-        fixed_lanes weight;
-        if (!Order::counts) { to_mass(x, best_); }
-        weigh(x, in, weight);
-        if (!any(in == 0) && !any(y != y[0])) {
-          members[n++] = {order_key(y[0]), weight.total()};
-          continue;
-        }
-        std::uint64_t each[lane_count];
-        weight.split(each);
-        for (std::size_t i = 0; i < lane_count; ++i) {
-          if (in[i] != 0) { members[n++] = {order_key(y[i]), each[i]}; }
+        rows |= ((y >= in.from) & (y < in.to)) & (1 << r);
+      }
+      for (std::size_t i = 0; i < lane_count; ++i) {
+        for (auto left = static_cast<std::uint32_t>(rows[i]); left != 0; left &= left - 1) {
+          place[n++] = row_.at(c, static_cast<std::size_t>(std::countr_zero(left)), i);
         }
       }
     }
-    return {members.data(), n};
+    for (std::size_t i = 0; i < n; i += lane_count) {
+      lanes x;
+      load(x, place + i);
+      lanes y = x;
+      order_.order(y);
+      store(place + i, y);
+      fixed_lanes each;
+      Order::weigh(x, best_, each);
+      each.split(weight + i);
+    }
+    return n;
   }
 
   candidates<R>& from_;
   logit_row& row_;
   Order order_;
   float best_;
-  float first_;
+  limit_guess<Order> guess_;
 };
 
 }  // namespace tpx::detail

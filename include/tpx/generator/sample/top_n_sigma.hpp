@@ -20,7 +20,7 @@ struct TopNSigma {
     auto const sums = c.template fixed_sums<3>([best](auto& x) {
       constexpr float unit = 0x1p-10f;
       detail::lanes const depth = (best - x[0]) * unit;
-      x[2] = __builtin_convertvector(-(depth < 1.0f), detail::lanes);
+      x[2] = detail::convert<float>(-(depth < 1.0f));
       x[0] = depth;
       detail::keep_or_zero(x[0], depth < 1.0f);
       x[1] = x[0] * x[0];

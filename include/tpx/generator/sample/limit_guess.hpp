@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/generator/sample/order.hpp>
+#include <tpx/generator/sample/row.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace tpx::detail {
+
+/// About how far the candidates that come first in an order go for their weights to come to a
+/// limit, in a histogram over 1/32 nats of every 32nd candidate.
+template <class Order>
+class limit_guess {
+ public:
+  static constexpr std::size_t places = 6;
+
+  limit_guess(logit_row& row, Order const& order, float best)
+      : row_{row}, order_{order}, best_{best}, first_{Order::by_logit ? best : 0.0f} {}
+
+  /// What the `count` largest here are not under, as seen from the chunks' tops.
+  [[nodiscard]] float bound(std::uint64_t count) {
+    auto const active = row_.active();
+    if (count > active.size()) { return no_logit; }
+    auto& tops = row_.memory().histogram;
+    std::fill(tops.begin(), tops.end(), 0);
+    for (auto const c : active) { ++tops[bucket(row_.top(c))]; }
+    std::size_t b = 0;
+    for (std::uint64_t seen = tops[0]; seen < count; seen += tops[++b]) {}
+    float least = best_;
+    for (auto const c : active) {
+      if (bucket(row_.top(c)) <= b) { least = std::min(least, row_.top(c)); }
+    }
+    return least;
+  }
+
+  /// Fills the histogram from this rank's part of the row: the best of each chunk, which stands for
+  /// itself, and 16 others of every second one, for the rest.
+  void sample() {
+    auto& histogram = row_.memory().histogram;
+    std::fill(histogram.begin(), histogram.end(), 0);
+    auto const active = row_.active();
+    for (std::size_t first = 0; first < active.size(); first += lane_count) {
+      float best[lane_count];
+      for (std::size_t i = 0; i < lane_count; ++i) {
+        best[i] = first + i < active.size() ? row_.top(active[first + i]) : no_logit;
+      }
+      lanes x;
+      load(x, best);
+      count(x, 1);
+    }
+    for (std::size_t i = 0; i < active.size(); i += 2) {
+      lanes x;
+      row_.load_row(active[i], 0, x);
+      keep(x, x < row_.top(active[i]));
+      count(x, 2 * chunk_rows);
+    }
+  }
+
+  /// Places around the limit, as the joined histogram tells; all ranks get the same.
+  template <class Limit>
+  [[nodiscard]] std::array<float, places> around(Limit limit) const {
+    auto const& histogram = row_.memory().histogram;
+    std::uint64_t sum = 0;
+    for (auto const w : histogram) { sum += w; }
+    auto const all = static_cast<double>(sum);
+    double const most = std::min(static_cast<double>(limit(sum)), all);
+    double const deviation = std::sqrt(most * (all - most));
+    std::array<float, places> place;
+    double before = 0;
+    std::size_t b = 0;
+    for (std::size_t i = 0; i < places; ++i) {
+      double const wanted = most + deviation * off[i];
+      auto here = static_cast<double>(histogram[b]);
+      while (b + 1 < histogram.size() && before + here <= wanted) {
+        before += here;
+        here = static_cast<double>(histogram[++b]);
+      }
+      double const into = std::clamp((wanted - before) / (here + 1), 0.0, 1.0);
+      place[i] = first_ - static_cast<float>(static_cast<double>(b) + into) / 32;
+    }
+    return place;
+  }
+
+ private:
+  /// In deviations of a sample of one.
+  static constexpr double off[places]{-0.08, -0.015, 0, 0.015, 0.08, 0.3};
+  static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
+
+  [[nodiscard]] std::size_t bucket(float y) const {
+    return static_cast<std::size_t>(std::min((first_ - y) * 32.0f, last_bucket));
+  }
+  void buckets(lanes const& y, std::uint32_t (&of)[lane_count]) const {
+    lanes last = last_bucket;
+    lanes const under = (first_ - y) * 32.0f;
+    int_lanes const each = convert<std::int32_t>(select(under < last, under, last));
+    each.store(of);
+  }
+
+  /// Adds sixteen candidates to the histogram, each for some; x is used up.
+  void count(lanes& x, std::uint64_t stands_for) const {
+    lanes y = x;
+    order_.order(y);
+    std::uint32_t to[lane_count];
+    buckets(y, to);
+    fixed_lanes weight;
+    Order::weigh(x, best_, weight);
+    std::uint64_t each[lane_count];
+    weight.split(each);
+    auto& histogram = row_.memory().histogram;
+    for (std::size_t i = 0; i < lane_count; ++i) { histogram[to[i]] += stands_for * each[i]; }
+  }
+
+  logit_row& row_;
+  Order order_;
+  float best_;
+  float first_;
+};
+
+}  // namespace tpx::detail
