@@ -25,14 +25,16 @@ struct draft_request {
 
 /// What guesses tokens ahead, for all sequences of a batch at once.
 ///
-///   d.open(slot, cached)      before all else: a new sequence in `slot`, at whose first `cached`
-///                             positions the drafter has seen the same tokens in the same pages
+///   d.open(slot, cached)      before all else: a new sequence in `slot`, whose first `cached`
+///   tokens
+///                             the target has in its pages; others may have been there before
 ///   d.propose(requests)       makes a draft for each, of different slots
 ///   d.tokens(slot)            that draft, until the next propose(); may be shorter than was wanted
 ///   d.drawn_from(slot, i)     the distribution that its token i was drawn from; empty if there was
 ///                             no chance in it
 ///   d.rewind(slot, length)    the sequence's tokens from `length` on were taken back
 ///   d.copy(copies)            as a model's
+///   d.store(page, host, tokens), d.fetch(host, page, tokens)  as a tiered model's; optional
 ///
 /// Which of a draft's tokens were accepted, a drafter sees from the tokens of the next request. A
 /// bad draft costs time and never changes a token: what a drafter throws need not end a job.

@@ -45,10 +45,7 @@ class model_step {
   std::span<float> forward(Running const& running) {
     batch_.begin(running);
     if (how_.defragment > 0) { pages_.defragment(how_.defragment); }
-    try {
-      drafter_.copy(pages_.copies());
-    } catch (...) {}  // its drafts may be worse from now on, and no token is
-    pages_.carry_out(model_);
+    pages_.carry_out(model_, drafter_);
     auto const left = batch_.share(running, how_.token_budget);
     drafts_.draft(running, batch_, pages_, left);
     batch_.gather(running, pages_);

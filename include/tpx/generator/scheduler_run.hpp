@@ -34,7 +34,8 @@ struct scheduled_run {
   std::size_t room = 0;       // new tokens that pages are claimed for yet
   std::size_t most_room = 0;  // that are claimed at a time
   std::uint64_t salt = 0;
-  std::size_t rows = 0;  // logits wanted in this step
+  std::size_t rows = 0;   // logits wanted in this step
+  std::size_t ahead = 0;  // contexts whose host pages were asked for since it waits
 
   /// One token lacks: this step can choose the next.
   [[nodiscard]] bool decoding() const {
