@@ -18,7 +18,7 @@ namespace tpx {
 struct draft_request {
   std::uint32_t slot;                // of the sequence, as in step_part
   std::size_t most;                  // tokens to draft at most; 0: only take note of its tokens
-  std::span<token_id const> tokens;  // of the sequence, all so far
+  std::span<token_id const> tokens;  // of the sequence, as many as its pages have after this step
   std::span<page_id const> pages;    // its block table, for tokens.size() + most positions
   std::uint64_t seed;                // of its random numbers; their step is the token's index
 };

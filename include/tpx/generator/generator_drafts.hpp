@@ -41,8 +41,10 @@ class draft_round {
       auto const& c = run->contexts[0];
       auto const most = std::min<std::size_t>(run->window.size(), batch.most_draft(*run, left));
       left -= most * run->contexts.size();
-      requests_.push_back({c.sequence, most, c.tokens,
-                           pages.prepare(c.sequence, c.pending() + most),  // it writes there too
+      // Of a prompt no more than the target has after this step: what it has not is not copied with
+      // its page. The drafter writes to the pages too.
+      requests_.push_back({c.sequence, most, std::span{c.tokens}.first(c.cached + c.planned),
+                           pages.prepare(c.sequence, c.planned + most),
                            run->options->seed + run->sequence});
     }
     if (requests_.empty()) { return; }

@@ -58,7 +58,7 @@ class model_draft {
   void open(std::uint32_t slot, std::size_t cached) {
     detail::expect_slot(slot, sequences_.size());
     sequences_[slot].known = cached;
-    sequences_[slot].reader = pages_.begin();
+    sequences_[slot].reader = {};
     sequences_[slot].forget();
   }
 
@@ -93,6 +93,7 @@ class model_draft {
       model_.copy(copies);
     } catch (...) {
       for (auto const& c : copies) { pages_.forget(c.to); }
+      for (auto& s : sequences_) { pages_.rewind(s.reader, 0); }  // they may have these pages
       throw;
     }
     for (auto const& c : copies) { pages_.copy(c); }
@@ -157,8 +158,8 @@ class model_draft {
       auto const part = lacking.first(std::min(lacking.size(), how_.chunk));
       if (part.empty()) { continue; }
       bool const drafts = wanted && part.size() == lacking.size();
-      auto const end = s.known + part.size() + (drafts ? std::min(r.most, how_.most) - 1 : 0);
-      pages_.write(s.reader, r.pages, s.known, end);
+      auto const ahead = drafts ? std::min(r.most, how_.most) - 1 : 0;
+      pages_.write(s.reader, r.pages, s.known, s.known + part.size() + ahead);
       parts_.push_back({part, s.known, r.pages, drafts ? 1u : 0u, r.slot});
       if (drafts) { drafting_.push_back(&r); }
     }
