@@ -63,18 +63,19 @@ outcome run(std::vector<options> const& jobs, Model& model, Drafter& drafter,
 
 /// Greedy jobs of long and of common beginnings, priorities, and room for few tokens at a time;
 /// every fifth without drafts.
-std::vector<options> busy_jobs(std::size_t n) {
+std::vector<options> busy_jobs(std::size_t n, std::size_t seed) {
   auto jobs = some_jobs(n, vocab, 120);
   for (std::size_t i = 0; i < n; ++i) {
     auto& job = jobs[i];
+    auto const any = mix(i + 1000 * seed);
     if (i % 4 != 0) {
-      job.prompt = some_tokens(20 + mix(i) % 90, vocab, i % 3);
+      job.prompt = some_tokens(20 + any % 90, vocab, i % 3);
       job.prompt.push_back(static_cast<token_id>(i % vocab));
     }
     job.sampling.heat = 0;
     job.max_draft = i % 5 == 0 ? 0 : static_cast<int>(2 + i % 5);
-    job.max_rq_tokens = 6 + static_cast<int>(i % 20);
-    job.priority = static_cast<int>(mix(i) % 3);
+    job.max_rq_tokens = 6 + static_cast<int>(any % 20);
+    job.priority = static_cast<int>(any / 1000 % 3);
   }
   return jobs;
 }
@@ -168,43 +169,52 @@ TEST_CASE("greedy jobs give the same with a draft model, in fewer steps") {
   CHECK(partly.steps > with.steps);
 }
 
-TEST_CASE("a draft model's pages follow the target's through moves, merges and preemption") {
-  auto const jobs = busy_jobs(sanitized ? 60 : 200);
-  plain equal{few_pages, vocab};
-  auto const found = drafted(equal, jobs, few_pages, busy, 5);
-  REQUIRE(found.wrong == "");
-  CHECK(found.rejected == 0);
-  CHECK(found.accepted > 5 * jobs.size());
-  CHECK(found.moved > 20);
-  CHECK(equal.computed < found.computed);  // it reads what the target reads, and guesses
-  CHECK(found.preempted > jobs.size() / 2);
+void follow(std::size_t seed) {
+  INFO("seed " << seed);
+  auto const jobs = busy_jobs(60, seed);
+  {
+    plain equal{few_pages, vocab};
+    auto const found = drafted(equal, jobs, few_pages, busy, 5);
+    REQUIRE(found.wrong == "");
+    REQUIRE(found.rejected == 0);
+    REQUIRE(found.accepted > 5 * jobs.size());
+    REQUIRE(found.moved > 5);
+    REQUIRE(found.preempted > jobs.size() / 4);
+    REQUIRE(equal.computed < found.computed);  // it reads what the target reads, and guesses
+  }
+  tiered<plain> equal{few_pages, 30, vocab};
+  plain stays{few_pages, vocab};
+  tiered<plain> narrow{few_pages, 3, vocab};
+  auto const all = [&](auto& draft) {
+    auto const found = drafted_with_host(draft, jobs);
+    REQUIRE(found.wrong == "");
+    REQUIRE(found.rejected == 0);
+    REQUIRE(found.accepted > 5 * jobs.size());
+  };
+  all(equal);
+  all(stays);
+  all(narrow);
+  REQUIRE(equal.fetched > 10);
+  REQUIRE(stays.computed > equal.computed);  // what does not follow is read again
 }
 
-TEST_CASE("a draft model's pages follow the target's to the host and back") {
-  auto const jobs = busy_jobs(sanitized ? 60 : 200);
-  tiered<plain> equal{few_pages, 30, vocab};
-  auto const found = drafted_with_host(equal, jobs);
-  REQUIRE(found.wrong == "");
-  CHECK(found.rejected == 0);
-  CHECK(equal.fetched > 10);
+TEST_CASE("a draft model's pages follow the target's: moves, merges, preemption, host pages") {
+  for (std::size_t seed = 0; seed < (sanitized ? 3 : 30); ++seed) { follow(seed); }
+}
 
-  // What does not follow is read again: more tokens, and no worse drafts.
-  plain stays{few_pages, vocab};
-  auto const again = drafted_with_host(stays, jobs);
-  REQUIRE(again.wrong == "");
-  CHECK(again.rejected == 0);
-  CHECK(stays.computed > equal.computed);
-  tiered<plain> narrow{few_pages, 2, vocab};
-  CHECK(drafted_with_host(narrow, jobs).rejected == 0);
+TEST_CASE("a draft model's pages follow the target's for very many jobs", "[.long]") {
+  for (std::size_t seed = 0; seed < 5000; ++seed) { follow(seed); }
 }
 
 TEST_CASE("a draft model that fails now and then costs drafts, and no more") {
-  auto const jobs = busy_jobs(sanitized ? 60 : 200);
-  unreliable<tiered<plain>> draft{few_pages, 30, vocab};
-  auto const found = drafted_with_host(draft, jobs);
-  REQUIRE(found.wrong == "");
-  CHECK(found.rejected == 0);
-  CHECK(found.accepted > jobs.size());
+  for (std::size_t seed = 0; seed < (sanitized ? 3 : 30); ++seed) {
+    auto const jobs = busy_jobs(60, seed);
+    unreliable<tiered<plain>> draft{few_pages, 30, vocab};
+    auto const found = drafted_with_host(draft, jobs);
+    REQUIRE(found.wrong == "");
+    REQUIRE(found.rejected == 0);
+    REQUIRE(found.accepted > jobs.size());
+  }
 }
 
 }  // namespace

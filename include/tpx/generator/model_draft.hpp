@@ -68,7 +68,10 @@ class model_draft {
     auto logits = model_.forward(parts_);
     // Not before: what a forward that throws has written is not known.
     for (auto const& part : parts_) { sequences_[part.slot].known += part.tokens.size(); }
-    for (auto const& r : requests) { held(r); }
+    for (auto const& r : requests) {  // so that others find them; where they are merged shows then
+      auto reader = sequences_[r.slot].reader;
+      static_cast<void>(pages_.held(reader, r.tokens, r.pages, sequences_[r.slot].known));
+    }
     for (choose(logits); !parts_.empty(); choose(logits)) { logits = model_.forward(parts_); }
   }
 
@@ -133,19 +136,15 @@ class model_draft {
     return 0;
   }
 
-  std::size_t held(draft_request const& r) {
-    auto& s = sequences_[r.slot];
-    return pages_.held(s.reader, r.tokens, r.pages, s.known);
-  }
-
   // The first forward: what is not known of the sequences' tokens.
   void plan(std::span<draft_request const> requests) {
     parts_.clear();
     drafting_.clear();
     for (auto const& r : requests) {
       auto& s = sequences_[r.slot];
-      for (std::size_t i = 0;
-           i + 1 < s.draft.size() && s.known < r.tokens.size() && s.draft[i] == r.tokens[s.known];
+      // What was taken of the last draft; not of the last token, which the target reads now.
+      for (std::size_t i = 0; i + 1 < s.draft.size() && s.known + 1 < r.tokens.size() &&
+                              s.draft[i] == r.tokens[s.known];
            ++i) {
         ++s.known;
       }
@@ -153,7 +152,7 @@ class model_draft {
       bool const wanted = std::min({r.most, how_.most, r.tokens.size()}) > 0;
       // A draft begins with the logits of the last token, known or not.
       s.known = std::min(s.known, r.tokens.size() - (wanted ? 1 : 0));
-      s.known = held(r);
+      s.known = pages_.held(s.reader, r.tokens, r.pages, s.known);
       auto const lacking = r.tokens.subspan(s.known);
       auto const part = lacking.first(std::min(lacking.size(), how_.chunk));
       if (part.empty()) { continue; }
