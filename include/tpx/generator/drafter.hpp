@@ -45,7 +45,7 @@ concept drafter = requires(D& d, std::uint32_t slot, std::size_t n,
   d.open(slot, n);
   d.propose(requests);
   { d.tokens(slot) } -> std::convertible_to<std::span<token_id const>>;
-  { d.drawn_from(slot, n) } -> std::convertible_to<distribution>;
+  { d.drawn_from(slot, n) } -> std::convertible_to<token_distribution>;
   d.rewind(slot, n);
   d.copy(copies);
 };

@@ -17,12 +17,25 @@ struct no_drafter {
   void open(std::uint32_t, std::size_t) {}
   void propose(std::span<draft_request const>) {}
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t) const { return {}; }
-  [[nodiscard]] distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
+  [[nodiscard]] token_distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
   void rewind(std::uint32_t, std::size_t) {}
   void copy(std::span<page_copy const>) {}
 };
 
 namespace detail {
+
+/// The draft of one run, as long as it was put behind its tokens.
+template <class Drafter>
+struct run_draft {
+  Drafter const& drafter;
+  std::uint32_t slot;
+  std::size_t length;
+
+  [[nodiscard]] token_id operator[](std::size_t i) const { return drafter.tokens(slot)[i]; }
+  [[nodiscard]] token_distribution drawn_from(std::size_t i) const {
+    return drafter.drawn_from(slot, i);
+  }
+};
 
 /// One round of drafts: what is asked of the drafter, and put behind the runs' tokens.
 template <class Drafter>

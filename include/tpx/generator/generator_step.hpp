@@ -62,8 +62,8 @@ class model_step {
 
   [[nodiscard]] std::vector<Run*> const& runs() const { return batch_.runs(); }
   /// What was put behind the tokens of `run`.
-  [[nodiscard]] std::span<token_id const> draft_of(Run const& run) const {
-    return drafter_.tokens(run.contexts[0].sequence).first(run.drafted());
+  [[nodiscard]] run_draft<Drafter> draft_of(Run const& run) const {
+    return {drafter_, run.contexts[0].sequence, run.drafted()};
   }
   /// When the model's last forward ended, and how long it took.
   [[nodiscard]] auto ended() const { return ended_; }

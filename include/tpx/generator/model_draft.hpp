@@ -78,10 +78,10 @@ class model_draft {
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
     return sequences_[slot].draft;
   }
-  [[nodiscard]] distribution drawn_from(std::uint32_t slot, std::size_t i) const {
+  [[nodiscard]] token_distribution drawn_from(std::uint32_t slot, std::size_t i) const {
     auto const& s = sequences_[slot];
     auto const begin = i == 0 ? 0 : s.ends[i - 1];
-    return distribution{s.candidates}.subspan(begin, s.ends[i] - begin);
+    return token_distribution{s.candidates}.subspan(begin, s.ends[i] - begin);
   }
 
   void rewind(std::uint32_t slot, std::size_t length) {
