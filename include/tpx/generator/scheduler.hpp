@@ -47,8 +47,8 @@ class scheduler {
   /// Brings host pages of the first that wait back while others run, each run's once; stops when
   /// that comes to `most` page moves.
   void fetch_ahead(std::size_t most) {
-    auto const runs = std::min(waiting_.size(), fetched_ahead);
-    for (std::size_t i = 0; i < runs && most > 0; ++i) {
+    constexpr std::size_t looked_at = 16;  // runs
+    for (std::size_t i = 0; i < std::min(waiting_.size(), looked_at) && most > 0; ++i) {
       Run& run = *waiting_[i];
       for (; run.ahead < run.contexts.size(); ++run.ahead) {
         auto const before = pages_.host_moves().size();
@@ -102,8 +102,6 @@ class scheduler {
   [[nodiscard]] ordered<run_ptr> const& waiting() const { return waiting_; }
 
  private:
-  static constexpr std::size_t fetched_ahead = 16;  // runs that fetch_ahead() looks at
-
   bool make_way(Run& run) {
     while (!open(run)) {
       if (running_.empty() || running_.back()->place.priority >= run.place.priority) {

@@ -30,12 +30,12 @@ struct context {
 struct scheduled_run {
   rank_in_queue place = {};
   std::vector<context> contexts = {};
+  std::size_t ahead = 0;      // of them, whose host pages were asked for since it waits
   std::size_t left = 0;       // new tokens until max_new_tokens
   std::size_t room = 0;       // new tokens that pages are claimed for yet
   std::size_t most_room = 0;  // that are claimed at a time
   std::uint64_t salt = 0;
-  std::size_t rows = 0;   // logits wanted in this step
-  std::size_t ahead = 0;  // contexts whose host pages were asked for since it waits
+  std::size_t rows = 0;  // logits wanted in this step
 
   /// One token lacks: this step can choose the next.
   [[nodiscard]] bool decoding() const {
