@@ -217,4 +217,14 @@ TEST_CASE("a draft model that fails now and then costs drafts, and no more") {
   }
 }
 
+TEST_CASE("a draft model needs as many pages as its target") {
+  plain model{few_pages, vocab};
+  plain small{few_pages - 1, vocab};
+  tpx::model_draft drafter{small};
+  letters const names{vocab};
+  noisy sampler;
+  using gen = generator<plain, decltype(drafter)>;
+  CHECK_THROWS_AS((gen{model, sampler, names, drafter}), tpx::error);
+}
+
 }  // namespace

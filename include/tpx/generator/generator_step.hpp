@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/error.hpp>
 #include <tpx/generator/batch.hpp>
 #include <tpx/generator/generator_drafts.hpp>
 #include <tpx/generator/generator_options.hpp>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace tpx::detail {
@@ -26,7 +28,18 @@ class model_step {
         how_{how},
         states_{model, pages, how.checkpoints, how.max_batch},
         batch_{how.max_batch},
-        drafts_{drafter, how.max_batch} {}
+        drafts_{drafter, how.max_batch} {
+    if constexpr (requires { drafter.pages(); }) {
+      static_assert(Drafter::page_size == Model::page_size, "a draft model has the target's pages");
+      expects(
+        drafter.pages() >= model.pages(),
+        [&] {
+          return "a draft model of " + std::to_string(drafter.pages()) + " pages for a model of " +
+                 std::to_string(model.pages());
+        },
+        "give both caches as many");
+    }
+  }
 
   /// `run` has been admitted. Returns false if its pages do not suffice after all.
   [[nodiscard]] bool start(Run& run) {

@@ -54,6 +54,8 @@ class model_draft {
     drafting_.reserve(how.slots);
   }
 
+  [[nodiscard]] std::size_t pages() const { return model_.pages(); }
+
   /// Throws invalid_argument for a slot beyond the options' slots.
   void open(std::uint32_t slot, std::size_t cached) {
     detail::expect_slot(slot, sequences_.size());
@@ -86,7 +88,8 @@ class model_draft {
 
   void rewind(std::uint32_t slot, std::size_t length) {
     auto& s = sequences_[slot];
-    s.draft.resize(std::min(s.draft.size(), length - std::min(length, s.known)));
+    // What is left of the draft, and a token that was not: the last one is in no cache.
+    s.draft.resize(std::min(s.draft.size(), length - std::min(length, s.known) + 1));
     s.known = std::min(s.known, length);
     pages_.rewind(s.reader, length);
   }
