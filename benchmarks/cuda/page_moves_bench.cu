@@ -2,8 +2,7 @@
 // How fast pages of a cache are copied on a GPU, and moved to and from the host:
 // page_moves_bench. A CSV line for each shape of a cache, kind of list and number of copies:
 // microseconds of a call (median of 15 runs of 20 calls), GB/s read and written, and that over what
-// one cudaMemcpyAsync of as many bytes in one piece reaches, in the same run. "batch": the same
-// copies by cudaMemcpyBatchAsync, which is for independent ones alone.
+// one cudaMemcpyAsync of as many bytes in one piece reaches, in the same run.
 #include "device.cuh"
 
 #include <tpx/cuda/paged_cache.cuh>
@@ -100,29 +99,6 @@ void row(shape const& s, char const* what, std::size_t moves, std::size_t bytes,
   std::fflush(stdout);
 }
 
-#if CUDART_VERSION >= 13000
-/// Copies that do not depend on each other, planned once.
-struct batch {
-  std::vector<void*> to;
-  std::vector<void const*> from;
-  std::vector<std::size_t> bytes;
-
-  void add(void* t, void const* f, std::size_t n) {
-    to.push_back(t);
-    from.push_back(f);
-    bytes.push_back(n);
-  }
-  void enqueue(cudaStream_t stream) {
-    cudaMemcpyAttributes how{};
-    how.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
-    std::size_t first = 0;
-    check_cuda(cudaMemcpyBatchAsync(to.data(), from.data(), bytes.data(), bytes.size(), &how,
-                                    &first, 1, stream),
-               "a batch");
-  }
-};
-#endif
-
 void measure(shape const& s, timer& clock) {
   std::size_t const plane_page = s.page_size * s.token_bytes;
   std::size_t const pages = std::min<std::size_t>(256, (std::size_t{10} << 30) / s.page_bytes());
@@ -133,7 +109,7 @@ void measure(shape const& s, timer& clock) {
     planes.push_back({first + i * pages * plane_page, plane_page, s.token_bytes});
   }
   tpx::page_copier const copier{planes, pages, s.page_size};
-  for (std::size_t const moves : {1u, 4u, 16u, 64u}) {
+  for (std::size_t const moves : {1u, 2u, 4u, 16u, 64u}) {
     auto const one_piece = [&](std::size_t bytes) {
       return clock.of([&] {
         check_cuda(cudaMemcpyAsync(first, first + pages * s.page_bytes() / 2, bytes,
@@ -153,15 +129,6 @@ void measure(shape const& s, timer& clock) {
     auto const list = copies_of('i', moves, pages, s.page_size / 2);
     auto const us = clock.of([&] { copier.copy(list, clock.stream()); });
     row(s, "half of each", moves, 2 * part, us, one_piece(part));
-#if CUDART_VERSION >= 13000
-    batch all;
-    for (auto const& c : copies_of('i', moves, pages, s.page_size)) {
-      for (auto const& p : planes) {
-        all.add(p.data + c.to * plane_page, p.data + c.from * plane_page, plane_page);
-      }
-    }
-    row(s, "batch", moves, 2 * whole, clock.of([&] { all.enqueue(clock.stream()); }), reference);
-#endif
   }
 
   constexpr std::size_t on_host = 4;
@@ -194,19 +161,6 @@ void measure(shape const& s, timer& clock) {
       },
       end);
     row(s, out ? "store" : "fetch", on_host, whole, us, reference);
-#if CUDART_VERSION >= 13000
-    batch all;
-    for (std::size_t h = 0; h < on_host; ++h) {
-      auto* at = static_cast<std::byte*>(locked) + h * s.page_bytes();
-      for (auto const& p : planes) {
-        auto* const here = p.data + used[h] * plane_page;
-        out ? all.add(at, here, plane_page) : all.add(here, at, plane_page);
-        at += plane_page;
-      }
-    }
-    row(s, out ? "store by batch" : "fetch by batch", on_host, whole,
-        clock.of([&] { all.enqueue(clock.stream()); }), reference);
-#endif
   }
 }
 

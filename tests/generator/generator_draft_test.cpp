@@ -203,7 +203,7 @@ TEST_CASE("a draft model's pages follow the target's: moves, merges, preemption,
 }
 
 TEST_CASE("a draft model's pages follow the target's for very many jobs", "[.long]") {
-  for (std::size_t seed = 0; seed < 5000; ++seed) { follow(seed); }
+  for (std::size_t seed = 0; seed < 2000; ++seed) { follow(seed); }
 }
 
 TEST_CASE("a draft model that fails now and then costs drafts, and no more") {

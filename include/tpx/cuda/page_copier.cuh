@@ -32,44 +32,57 @@ namespace detail {
 /// A kernel's argument may have 4 KiB: 256 copies at a time.
 using launched_copies = page_windows<256, 4>;
 
-/// What one launch copies is cut by position, not by copy: a thread has 16 bytes at one place of
-/// every page, and does all copies there in their order. So no thread reads what another writes,
-/// and chains and cycles of copies need neither a barrier nor a second launch.
-template <unsigned Threads>
+/// What one launch copies is cut by position, not by copy: a thread has 16 bytes at each of some
+/// places of every page, and does all copies there in their order. So no thread reads what another
+/// writes, and chains and cycles of copies need neither a barrier nor a second launch.
+///
+/// Width: copies of a window that are under way at a time; a divisor of the list's width. Places: a
+/// thread has as many. Their product is what hides the memory's latency: 4 are enough.
+template <unsigned Threads, unsigned Width, unsigned Places>
 __global__ void __launch_bounds__(Threads)
   copy_pages(cache_plane const* planes, __grid_constant__ launched_copies const list) {
   constexpr unsigned unit = sizeof(uint4);
-  constexpr unsigned width = 4;
   cache_plane const plane = planes[blockIdx.y];
   auto const token_bytes = static_cast<unsigned>(plane.token_bytes);
   unsigned const row_units = (list.most * token_bytes + unit - 1) / unit;
-  unsigned const mine = blockIdx.x * Threads + threadIdx.x;
-  unsigned const row = mine / row_units;
-  if (row >= plane.rows) { return; }
-  unsigned const at = mine % row_units * unit;
-  std::byte* const place = plane.data + row * plane.row_stride + at;
-  auto const here = [&](page_id page) {
-    return reinterpret_cast<uint4*>(place + page * plane.page_stride);
+  unsigned at[Places];
+  std::byte* place[Places];
+  TPX_UNROLL
+  for (unsigned p = 0; p < Places; ++p) {
+    unsigned const mine = (blockIdx.x * Places + p) * Threads + threadIdx.x;
+    unsigned const row = mine / row_units;
+    at[p] = row < plane.rows ? mine % row_units * unit : ~0u;  // behind every end
+    place[p] = plane.data + row * plane.row_stride + at[p];
+  }
+  auto const here = [&](unsigned p, page_id page) {
+    return reinterpret_cast<uint4*>(place[p] + page * plane.page_stride);
   };
-  for (unsigned w = 0; w < list.count; w += width) {
-    uint4 held[width];
+  for (unsigned w = 0; w < list.count; w += Width) {
+    uint4 held[Width][Places];
     TPX_UNROLL
-    for (unsigned i = 0; i < width; ++i) {
+    for (unsigned i = 0; i < Width; ++i) {
       auto const& c = list.copies[w + i];
-      if (at < c.tokens * token_bytes) { held[i] = *here(c.from); }
+      TPX_UNROLL
+      for (unsigned p = 0; p < Places; ++p) {
+        if (at[p] < c.tokens * token_bytes) { held[i][p] = *here(p, c.from); }
+      }
     }
     TPX_UNROLL
-    for (unsigned i = 0; i < width; ++i) {
+    for (unsigned i = 0; i < Width; ++i) {
       auto const& c = list.copies[w + i];
       unsigned const end = c.tokens * token_bytes;
-      if (at + unit <= end) {
-        *here(c.to) = held[i];
-      } else if (at < end) {  // the last position ends in these 16 bytes
-        auto const* const from = reinterpret_cast<std::byte const*>(&held[i]);
-        auto* const to = reinterpret_cast<std::byte*>(here(c.to));
-        TPX_UNROLL
-        for (unsigned b = 0; b < unit; ++b) {
-          if (at + b < end) { to[b] = from[b]; }
+      TPX_UNROLL
+      for (unsigned p = 0; p < Places; ++p) {
+        unsigned const left = at[p] < end ? end - at[p] : 0;
+        if (left >= unit) {
+          *here(p, c.to) = held[i][p];
+        } else if (left > 0) {  // the last position ends in these 16 bytes
+          auto const* const from = reinterpret_cast<std::byte const*>(&held[i][p]);
+          auto* const to = reinterpret_cast<std::byte*>(here(p, c.to));
+          TPX_UNROLL
+          for (unsigned b = 0; b < unit; ++b) {
+            if (b < left) { to[b] = from[b]; }
+          }
         }
       }
     }
@@ -137,10 +150,20 @@ class page_copier {
   }
 
   void launch(detail::launched_copies const& list, cudaStream_t stream) const {
+    constexpr unsigned width = detail::launched_copies::width;
+    if (list.count > width) {
+      launch<width, 1>(list, stream);
+    } else {  // perhaps a single copy
+      launch<1, width>(list, stream);
+    }
+  }
+
+  template <unsigned Width, unsigned Places>
+  void launch(detail::launched_copies const& list, cudaStream_t stream) const {
     // Enough for the largest plane: a row's units, rounded up, times rows.
     auto const units = list.most * row_bytes_ / sizeof(uint4) + rows_;
-    auto const blocks = static_cast<unsigned>((units + threads - 1) / threads);
-    detail::copy_pages<threads>
+    auto const blocks = static_cast<unsigned>((units + Places * threads - 1) / (Places * threads));
+    detail::copy_pages<threads, Width, Places>
       <<<dim3{blocks, static_cast<unsigned>(count_)}, threads, 0, stream>>>(
         reinterpret_cast<cache_plane const*>(planes_.data()), list);
     detail::cuda_check(cudaGetLastError(), "copying pages of a cache");

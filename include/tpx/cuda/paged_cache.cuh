@@ -100,6 +100,44 @@ class paged_cache {
     cudaEvent_t of = nullptr;
   };
 
+  /// What goes between host and device, for the copy engines to do in any order. One call for all
+  /// of it costs the host little; where CUDA lacks that, one for each part: up to 3 times as long.
+  struct side_moves {
+    std::vector<void*> to;
+    std::vector<void const*> from;
+    std::vector<std::size_t> bytes;
+
+    void clear() {
+      to.clear();
+      from.clear();
+      bytes.clear();
+    }
+    template <cudaMemcpyKind Kind>
+    void add(std::byte* host, std::byte* device, std::size_t count) {
+      if (count == 0) { return; }
+      to.push_back(Kind == cudaMemcpyDeviceToHost ? host : device);
+      from.push_back(Kind == cudaMemcpyDeviceToHost ? device : host);
+      bytes.push_back(count);
+    }
+    template <cudaMemcpyKind Kind>
+    void enqueue(cudaStream_t stream) {
+      if (to.empty()) { return; }
+#if CUDART_VERSION >= 13000
+      cudaMemcpyAttributes how{};
+      how.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+      std::size_t all = 0;
+      detail::cuda_check(cudaMemcpyBatchAsync(to.data(), from.data(), bytes.data(), to.size(), &how,
+                                              &all, 1, stream),
+                         "moving a host page");
+#else
+      for (std::size_t i = 0; i < to.size(); ++i) {
+        detail::cuda_check(cudaMemcpyAsync(to[i], from[i], bytes[i], Kind, stream),
+                           "moving a host page");
+      }
+#endif
+    }
+  };
+
   struct unlock {
     void operator()(std::byte* memory) const { static_cast<void>(cudaFreeHost(memory)); }
   };
@@ -131,22 +169,21 @@ class paged_cache {
       moving_[page] = true;
       on_their_way_.push_back(page);
     }
+    moves_.clear();
     std::byte* there = host_.get() + host * page_bytes_;
     for (auto const& p : planes_) {
       std::size_t const row = how_.page_size * p.token_bytes;
-      bool const whole = tokens == how_.page_size && p.row_stride == row;  // rows without gaps
-      std::size_t const width = tokens * p.token_bytes * (whole ? p.rows : 1);
-      std::size_t const rows = whole ? 1 : p.rows;
-      std::size_t const stride = rows == 1 ? width : p.row_stride;
       std::byte* const here = p.data + page * p.page_stride;
-      std::size_t const pitch = rows == 1 ? width : row;
-      bool const out = Kind == cudaMemcpyDeviceToHost;
-      detail::cuda_check(
-        cudaMemcpy2DAsync(out ? there : here, out ? pitch : stride, out ? here : there,
-                          out ? stride : pitch, width, rows, Kind, side_.get()),
-        "moving a host page");
+      if (tokens == how_.page_size && p.row_stride == row) {  // rows without gaps
+        moves_.add<Kind>(there, here, p.rows * row);
+      } else {
+        for (std::size_t r = 0; r < p.rows; ++r) {
+          moves_.add<Kind>(there + r * row, here + r * p.row_stride, tokens * p.token_bytes);
+        }
+      }
       there += p.rows * row;
     }
+    moves_.enqueue<Kind>(side_.get());
     detail::cuda_check(cudaEventRecord(moved_.of, side_.get()), "moving a host page");
   }
 
@@ -158,6 +195,7 @@ class paged_cache {
   detail::private_stream side_;
   event given_;                        // to the stream, when a page's move was asked for
   event moved_;                        // all moves
+  side_moves moves_;                   // of one page
   std::vector<bool> moving_;           // by page: the stream has not waited for its move yet
   std::vector<page_id> on_their_way_;  // these pages
 };

@@ -22,6 +22,7 @@ struct window_copy {
 template <std::size_t Capacity, std::size_t Width>
 struct page_windows {
   static_assert(Capacity % Width == 0);
+  static constexpr std::size_t width = Width;
 
   window_copy copies[Capacity] = {};
   std::uint32_t count = 0;  // of the copies, whole windows

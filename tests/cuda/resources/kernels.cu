@@ -83,4 +83,5 @@ void const* const* const all_kernels[]{
              gather_protocol<Tree, bfloat16>>(),
   kernels_of<turn_barrier, barrier_arrive<Auto>, barrier_wait<Auto>, whole_barrier<Ring>,
              whole_barrier<Tree>>()};
-void const* const copies_pages = reinterpret_cast<void const*>(&detail::copy_pages<256>);
+void const* const page_copies[]{reinterpret_cast<void const*>(&detail::copy_pages<256, 4, 1>),
+                                reinterpret_cast<void const*>(&detail::copy_pages<256, 1, 4>)};
