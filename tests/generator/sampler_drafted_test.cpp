@@ -78,7 +78,7 @@ bool fits(std::vector<double> const& counts, row const& p, double draws) {
   return freedom <= 0 || chi <= freedom + 5 * std::sqrt(2 * freedom);
 }
 
-constexpr std::uint64_t draws = world::sanitized ? 2'000 : 12'000;
+constexpr std::uint64_t draws = ::world::sanitized ? 2'000 : 12'000;
 
 /// Every draft, drawn and then taken or replaced under `request`, gives the distribution that the
 /// chain has without one.
@@ -224,8 +224,8 @@ std::vector<token_id> tokens_of(std::size_t first, std::size_t last, R const& re
 TEST_CASE("drafts are taken and replaced alike on all ranks of a vocabulary that is cut") {
   auto const expected = tokens_of(0, width, whole_vocabulary{});
   for (std::size_t const n : {2u, 3u}) {
-    world::notes found;
-    world::on_ranks(static_cast<int>(n), [&](group& g) {
+    ::world::notes found;
+    ::world::on_ranks(static_cast<int>(n), [&](group& g) {
       comm_t comm{g};
       auto const rank = static_cast<std::size_t>(g.rank());
       auto const mine = tokens_of(width * rank / n, width * (rank + 1) / n, over_ranks{comm});
