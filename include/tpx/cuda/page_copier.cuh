@@ -5,6 +5,7 @@
 #include <tpx/cuda/device_memory.cuh>
 #include <tpx/generator/page_windows.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
