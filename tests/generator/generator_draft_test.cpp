@@ -217,6 +217,32 @@ TEST_CASE("a draft model that fails now and then costs drafts, and no more") {
   }
 }
 
+TEST_CASE("texts that go back from banned strings are the same with a draft model") {
+  auto jobs = busy_jobs(60, 1);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    jobs[i].banned_strings = {"ab", "c", std::string(1, static_cast<char>('d' + i % 20))};
+  }
+  auto const texts = [&](int drafts) {
+    for (auto& job : jobs) { job.max_draft = drafts; }
+    tiered<plain> model{few_pages, 30, vocab};
+    tiered<plain> draft{few_pages, 30, vocab};
+    tpx::model_draft drafter{draft, {.slots = busy.max_batch, .most = 8}};
+    letters const names{vocab};
+    noisy sampler;
+    generator<tiered<plain>, decltype(drafter)> gen{model, sampler, names, drafter, busy};
+    std::vector<tpx::job> handles;
+    for (auto const& job : jobs) { handles.push_back(gen.enqueue(job)); }
+    while (gen.step()) { gen.pages().validate(); }
+    std::vector<std::vector<token_id>> all;
+    for (auto& job : handles) { all.push_back(job.wait(no_time).front().tokens); }
+    return std::pair{all, model.steps};
+  };
+  auto const [plainly, steps] = texts(0);
+  auto const [drafted_too, fewer] = texts(5);
+  CHECK(plainly == drafted_too);
+  CHECK(fewer < steps);
+}
+
 TEST_CASE("a draft model needs as many pages as its target") {
   plain model{few_pages, vocab};
   plain small{few_pages - 1, vocab};
