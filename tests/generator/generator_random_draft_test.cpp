@@ -49,8 +49,9 @@ class pair_model : public fake::paged<16> {
 using target_model = pair_model<0>;
 using chain = tpx::sampler<TopK, Temperature, Gumbel>;
 
-/// The probability of each text after token 1, under temperature 0.8 and the `kept` likeliest.
-std::vector<double> expected(std::size_t kept) {
+/// The probability of each text after token 1, under temperature 0.8 and the `kept` likeliest, or
+/// without token 0.
+std::vector<double> expected(std::size_t kept, bool banned = false) {
   std::vector<double> p(texts, 1);
   for (std::size_t text = 0; text < texts; ++text) {
     token_id before = 1;
@@ -66,10 +67,10 @@ std::vector<double> expected(std::size_t kept) {
         for (token_id t = 0; t < static_cast<token_id>(vocab); ++t) {
           better += static_cast<double>(target_model::logit(before, t)) > its ? 1 : 0;
         }
-        if (better < kept) { sum += std::exp(its / 0.8); }
+        if (better < kept && (other > 0 || !banned)) { sum += std::exp(its / 0.8); }
         above += its > mine ? 1 : 0;
       }
-      p[text] *= above < kept ? std::exp(mine / 0.8) / sum : 0;
+      p[text] *= above < kept && (token > 0 || !banned) ? std::exp(mine / 0.8) / sum : 0;
       before = token;
     }
   }
@@ -83,8 +84,8 @@ struct outcome {
 };
 
 template <class Drafter>
-outcome run(Drafter& drafter, std::size_t kept, std::size_t jobs,
-            tpx::generator_options const& how) {
+outcome run(Drafter& drafter, std::size_t kept, std::size_t jobs, tpx::generator_options const& how,
+            std::vector<std::string> const& banned = {}) {
   target_model model{100};
   fake::letters const names{vocab};
   chain sampler{{.columns = vocab}};
@@ -97,6 +98,7 @@ outcome run(Drafter& drafter, std::size_t kept, std::size_t jobs,
                                    .max_new_tokens = static_cast<int>(length),
                                    .sampling = {TopK{static_cast<int>(kept)}, Temperature{0.8f}},
                                    .seed = i,
+                                   .banned_strings = banned,
                                    .max_draft = 3,
                                    .max_rq_tokens = 1 + static_cast<int>(i % 5)}));
   }
@@ -184,6 +186,12 @@ TEST_CASE("random drafts are accepted more often than by chance alone") {
   auto const by_equality = run(silent, 4, jobs, wide);
   CHECK(by_equality.rejected > by_equality.accepted);
   CHECK(fits(by_equality, expected(4), jobs));
+}
+
+TEST_CASE("texts that go back from a ban are distributed as what is left") {
+  pair_model<1> draft{100};
+  tpx::model_draft drafter{draft, most, tpx::random_choice<4>{}};
+  CHECK(fits(run(drafter, 4, jobs, wide, {"a"}), expected(4, true), jobs));
 }
 
 TEST_CASE("a drafter that tells another distribution than it drew from changes the texts") {

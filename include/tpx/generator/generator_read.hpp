@@ -81,7 +81,8 @@ class logits_reader {
                            .id = run.channel->id(),
                            .logprobs = run.options->logprobs,
                            .top = run.scores().next(run.generated())};
-    if (row < draft.length) {
+    // Where a ban has taken a token back, the draft is the one that led there: no chance any more.
+    if (row < draft.length && run.text().forbidden().empty()) {
       request.drafted = draft[row];
       request.drawn_from = draft.drawn_from(row);
     }
