@@ -152,11 +152,8 @@ class page_copier {
 
   void launch(detail::launched_copies const& list, cudaStream_t stream) const {
     constexpr unsigned width = detail::launched_copies::width;
-    if (list.count > width) {
-      launch<width, 1>(list, stream);
-    } else {  // perhaps a single copy
-      launch<1, width>(list, stream);
-    }
+    bool const single = list.count == width && list.copies[1].tokens == 0;
+    single ? launch<1, width>(list, stream) : launch<width, 1>(list, stream);
   }
 
   template <unsigned Width, unsigned Places>
