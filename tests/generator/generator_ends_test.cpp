@@ -38,7 +38,7 @@ class foresight {
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
     return slot < drafts_.size() ? drafts_[slot] : std::span<token_id const>{};
   }
-  [[nodiscard]] tpx::distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
+  [[nodiscard]] tpx::token_distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
   void rewind(std::uint32_t, std::size_t) {}
   void copy(std::span<page_copy const>) {}
 

@@ -156,7 +156,7 @@ class walk {
     }
     if (choice < 18) {
       text const t = prompt();
-      w_.table.prefetch(t, below(2));
+      w_.table.prefetch(t, below(2), below(4));
       return "prefetch";
     }
     std::size_t const most = 1 + below(4);

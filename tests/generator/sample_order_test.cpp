@@ -85,6 +85,7 @@ void draw(Chain& chain, std::size_t first, std::size_t columns, R const& reducti
       from.negative = 1;
       from.strength = 1.7f;
     }
+    std::vector<candidate> const draft{{static_cast<token_id>(step), 1}, {350, 2}, {699, 1}};
     sample_request const request{.logits = mine,
                                  .history = q.history,
                                  .mask = q.mask,
@@ -93,7 +94,9 @@ void draw(Chain& chain, std::size_t first, std::size_t columns, R const& reducti
                                  .id = 4,
                                  .logprobs = step % 2 == 0,
                                  .top = std::span{top}.first(step % 4),
-                                 .raw_top = std::span{top}.first(step % 3)};
+                                 .raw_top = std::span{top}.first(step % 3),
+                                 .drafted = 350,
+                                 .drawn_from = std::span{draft}.first(step % 2 == 0 ? 3 : 0)};
     each(from, request, q.chosen, memory, logits, [&] {
       if (q.guided) { guide(mine, std::span{logits}.last(columns), 1.7f); }
       return chain.sample(request, q.chosen, memory, reduction).token;

@@ -94,6 +94,7 @@ class generator {
     take_news();
     end_cancelled(cancels);
     admit(clock::now());
+    if (host_pages(model_) > 0) { scheduler_.fetch_ahead(how_.prefetch); }
     if (scheduler_.running().empty()) { return !scheduler_.waiting().empty(); }
     try {
       logits_ = step_.forward(scheduler_.running());

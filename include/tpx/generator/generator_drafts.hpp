@@ -17,12 +17,25 @@ struct no_drafter {
   void open(std::uint32_t, std::size_t) {}
   void propose(std::span<draft_request const>) {}
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t) const { return {}; }
-  [[nodiscard]] distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
+  [[nodiscard]] token_distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
   void rewind(std::uint32_t, std::size_t) {}
   void copy(std::span<page_copy const>) {}
 };
 
 namespace detail {
+
+/// The draft of one run, as long as it was put behind its tokens.
+template <class Drafter>
+struct run_draft {
+  Drafter const& drafter;
+  std::uint32_t slot;
+  std::size_t length;
+
+  [[nodiscard]] token_id operator[](std::size_t i) const { return drafter.tokens(slot)[i]; }
+  [[nodiscard]] token_distribution drawn_from(std::size_t i) const {
+    return drafter.drawn_from(slot, i);
+  }
+};
 
 /// One round of drafts: what is asked of the drafter, and put behind the runs' tokens.
 template <class Drafter>
@@ -41,8 +54,10 @@ class draft_round {
       auto const& c = run->contexts[0];
       auto const most = std::min<std::size_t>(run->window.size(), batch.most_draft(*run, left));
       left -= most * run->contexts.size();
-      requests_.push_back({c.sequence, most, c.tokens,
-                           pages.prepare(c.sequence, c.pending() + most),  // it writes there too
+      // Of a prompt no more than the target has after this step: what it has not is not copied with
+      // its page. The drafter writes to the pages too.
+      requests_.push_back({c.sequence, most, std::span{c.tokens}.first(c.cached + c.planned),
+                           pages.prepare(c.sequence, c.planned + most),
                            run->options->seed + run->sequence});
     }
     if (requests_.empty()) { return; }

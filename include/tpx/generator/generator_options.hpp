@@ -19,6 +19,7 @@ struct generator_options {
   std::size_t max_batch = 256;      // sequences that are running at a time; a guided one is two
   std::size_t token_budget = 2048;  // tokens of a step: prompts, decodes and drafts together
   std::size_t defragment = 0;       // pages that may be moved together in a step
+  std::size_t prefetch = 8;         // and to and from the host for jobs that wait
   checkpoint_options checkpoints = {};
 };
 

@@ -23,13 +23,13 @@ class logits_reader {
                 std::size_t columns)
       : sampler_{sampler}, vocabulary_{vocabulary}, vocab_size_{vocab_size}, columns_{columns} {}
 
-  /// One token from each row as long as the one before was drafted right; so a draft changes how
-  /// many tokens a step gives, and no token. Returns how many of `draft` were right.
-  ///
-  /// For a draft without chance in it this accepts as often as rejection sampling does: with the
-  /// draft's probability in the target's distribution.
-  template <class Run>
-  std::size_t read(Run& run, std::span<float> logits, std::span<token_id const> draft,
+  /// One token from each row as long as the one before was drafted right. So a draft without chance
+  /// changes how many tokens a step gives, and no token; and is accepted as often as rejection
+  /// sampling would: with its probability in the target's distribution. From what another was drawn
+  /// the sampler is told, which then picks the drafted token more often and others less, and the
+  /// distribution stays. Returns how many of `draft` were right.
+  template <class Run, class Draft>
+  std::size_t read(Run& run, std::span<float> logits, Draft const& draft,
                    job_clock::clock::time_point now) {
     std::size_t right = 0;
     if (run.generated() == 0 && !mask_next(run, vocab_size_)) {
@@ -37,9 +37,9 @@ class logits_reader {
       return 0;
     }
     for (std::size_t row = 0; row < run.rows; ++row) {
-      token_id const token = choose(run, logits, row);
+      token_id const token = choose(run, logits, row, draft);
       run.clock.stepped(now, run.generated());
-      if (!take(run, token) || row == draft.size() || draft[row] != token) { break; }
+      if (!take(run, token) || row == draft.length || draft[row] != token) { break; }
       ++right;
     }
     return right;
@@ -55,8 +55,8 @@ class logits_reader {
   }
 
  private:
-  template <class Run>
-  token_id choose(Run& run, std::span<float> logits, std::size_t row) {
+  template <class Run, class Draft>
+  token_id choose(Run& run, std::span<float> logits, std::size_t row, Draft const& draft) {
     auto const at = [&](auto const& context) {
       return logits.subspan((context.row + row) * columns_, columns_);
     };
@@ -65,15 +65,20 @@ class logits_reader {
     run.begin_token();
     auto& [scores, top, raw_top] = run.scores;
     constexpr token_logprob none{-1, 0};  // where fewer tokens were possible
-    sample_request const request{.logits = mine,
-                                 .history = run.tokens(),
-                                 .mask = run.mask,
-                                 .seed = run.options->seed + run.sequence,
-                                 .step = run.generated(),
-                                 .id = run.channel->id(),
-                                 .logprobs = run.options->logprobs,
-                                 .top = top.next(none),
-                                 .raw_top = raw_top.next(none)};
+    sample_request request{.logits = mine,
+                           .history = run.tokens(),
+                           .mask = run.mask,
+                           .seed = run.options->seed + run.sequence,
+                           .step = run.generated(),
+                           .id = run.channel->id(),
+                           .logprobs = run.options->logprobs,
+                           .top = top.next(none),
+                           .raw_top = raw_top.next(none)};
+    // Where a ban has taken a token back, the draft is the one that led there: no chance any more.
+    if (row < draft.length && run.text.forbidden().empty()) {
+      request.drafted = draft[row];
+      request.drawn_from = draft.drawn_from(row);
+    }
     sampled const chosen = sampler_.sample(request, run.options->sampling, run.state);
     static_cast<void>(scores.next({chosen.logprob, chosen.raw_logprob, chosen.rank}));
     run.push(chosen.token);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/error.hpp>
 #include <tpx/generator/batch.hpp>
 #include <tpx/generator/generator_drafts.hpp>
 #include <tpx/generator/generator_options.hpp>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace tpx::detail {
@@ -26,7 +28,18 @@ class model_step {
         how_{how},
         states_{model, pages, how.checkpoints, how.max_batch},
         batch_{how.max_batch},
-        drafts_{drafter, how.max_batch} {}
+        drafts_{drafter, how.max_batch} {
+    if constexpr (requires { drafter.pages(); }) {
+      static_assert(Drafter::page_size == Model::page_size, "a draft model has the target's pages");
+      expects(
+        drafter.pages() >= model.pages(),
+        [&] {
+          return "a draft model of " + std::to_string(drafter.pages()) + " pages for a model of " +
+                 std::to_string(model.pages());
+        },
+        "give both caches as many");
+    }
+  }
 
   /// `run` has been admitted. Returns false if its pages do not suffice after all.
   [[nodiscard]] bool start(Run& run) {
@@ -43,10 +56,7 @@ class model_step {
   std::span<float> forward(Running const& running) {
     batch_.begin(running);
     if (how_.defragment > 0) { pages_.defragment(how_.defragment); }
-    try {
-      drafter_.copy(pages_.copies());
-    } catch (...) {}  // its drafts may be worse from now on, and no token is
-    pages_.carry_out(model_);
+    pages_.carry_out(model_, drafter_);
     auto const left = batch_.share(running, how_.token_budget);
     drafts_.draft(running, batch_, pages_, left);
     batch_.gather(running, pages_);
@@ -65,8 +75,8 @@ class model_step {
 
   [[nodiscard]] std::vector<Run*> const& runs() const { return batch_.runs(); }
   /// What was put behind the tokens of `run`.
-  [[nodiscard]] std::span<token_id const> draft_of(Run const& run) const {
-    return drafter_.tokens(run.contexts[0].sequence).first(run.drafted());
+  [[nodiscard]] run_draft<Drafter> draft_of(Run const& run) const {
+    return {drafter_, run.contexts[0].sequence, run.drafted()};
   }
   /// When the model's last forward ended, and how long it took.
   [[nodiscard]] auto ended() const { return ended_; }

@@ -3,6 +3,7 @@
 
 #include <tpx/error.hpp>
 #include <tpx/generator/draft_choice.hpp>
+#include <tpx/generator/draft_pages.hpp>
 #include <tpx/generator/drafter.hpp>
 #include <tpx/generator/model.hpp>
 
@@ -23,10 +24,12 @@ struct model_draft_options {
 
 /// Drafts by a smaller model with the target's vocabulary, page size and number of pages.
 ///
-/// Its cache has the target's block tables: a prefix that the target has in its pages, the draft
-/// model has too. `Choice` chooses a token from a row of logits: greedy_choice, random_choice. A
-/// draft of n tokens takes n forwards, each of all sequences; a prompt is read in chunks, with no
-/// draft for that sequence until its end.
+/// Its cache has the target's block tables, and follows all copies and moves: what the draft model
+/// has read for one sequence, another finds in its pages. A model with store() and fetch() keeps
+/// pages in host memory as the target does; one without reads such pages again. `Choice` chooses a
+/// token from a row of logits: greedy_choice, random_choice. A draft of n tokens takes n forwards,
+/// each of all sequences; a prompt is read in chunks, with no draft for that sequence until its
+/// end.
 template <generator_model Model, class Choice = greedy_choice>
 class model_draft {
  public:
@@ -34,7 +37,11 @@ class model_draft {
 
   /// Throws unsupported for a model with recurrent state, which cannot forget a refused draft.
   explicit model_draft(Model& model, model_draft_options const& how = {}, Choice choice = {})
-      : model_{model}, choice_{std::move(choice)}, how_{how}, sequences_(how.slots) {
+      : model_{model},
+        choice_{std::move(choice)},
+        how_{how},
+        pages_{model.pages(), host_pages(model)},
+        sequences_(how.slots) {
     if constexpr (recurrent_model<Model>) {
       if (model.state_bytes() > 0) {
         throw error{errc::unsupported,
@@ -47,10 +54,13 @@ class model_draft {
     drafting_.reserve(how.slots);
   }
 
+  [[nodiscard]] std::size_t pages() const { return model_.pages(); }
+
   /// Throws invalid_argument for a slot beyond the options' slots.
   void open(std::uint32_t slot, std::size_t cached) {
     detail::expect_slot(slot, sequences_.size());
     sequences_[slot].known = cached;
+    sequences_[slot].reader = {};
     sequences_[slot].forget();
   }
 
@@ -60,28 +70,59 @@ class model_draft {
     auto logits = model_.forward(parts_);
     // Not before: what a forward that throws has written is not known.
     for (auto const& part : parts_) { sequences_[part.slot].known += part.tokens.size(); }
+    for (auto const& r : requests) {  // so that others find them; where they are merged shows then
+      auto reader = sequences_[r.slot].reader;
+      static_cast<void>(pages_.held(reader, r.tokens, r.pages, sequences_[r.slot].known));
+    }
     for (choose(logits); !parts_.empty(); choose(logits)) { logits = model_.forward(parts_); }
   }
 
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
     return sequences_[slot].draft;
   }
-  [[nodiscard]] distribution drawn_from(std::uint32_t slot, std::size_t i) const {
-    auto const& [known, draft, candidates, ends] = sequences_[slot];
-    auto const begin = i == 0 ? 0 : ends[i - 1];
-    return distribution{candidates}.subspan(begin, ends[i] - begin);
+  [[nodiscard]] token_distribution drawn_from(std::uint32_t slot, std::size_t i) const {
+    auto const& s = sequences_[slot];
+    auto const begin = i == 0 ? 0 : s.ends[i - 1];
+    return token_distribution{s.candidates}.subspan(begin, s.ends[i] - begin);
   }
 
   void rewind(std::uint32_t slot, std::size_t length) {
     auto& s = sequences_[slot];
-    s.draft.resize(std::min(s.draft.size(), length - std::min(length, s.known)));
+    // What is left of the draft, and a token that was not: the last one is in no cache.
+    s.draft.resize(std::min(s.draft.size(), length - std::min(length, s.known) + 1));
     s.known = std::min(s.known, length);
+    pages_.rewind(s.reader, length);
   }
-  void copy(std::span<page_copy const> copies) { model_.copy(copies); }
+
+  void copy(std::span<page_copy const> copies) {
+    try {
+      model_.copy(copies);
+    } catch (...) {
+      for (auto const& c : copies) { pages_.forget(c.to); }
+      for (auto& s : sequences_) { pages_.rewind(s.reader, 0); }  // they may have these pages
+      throw;
+    }
+    for (auto const& c : copies) { pages_.copy(c); }
+  }
+  void store(page_id page, std::uint32_t host, std::size_t tokens) requires tiered_model<Model> {
+    if (host >= model_.host_pages()) { return; }
+    pages_.forget_host(host);
+    model_.store(page, host, tokens);
+    pages_.store(page, host);
+  }
+  void fetch(std::uint32_t host, page_id page, std::size_t tokens) requires tiered_model<Model> {
+    if (host >= model_.host_pages()) { return; }
+    pages_.forget(page);
+    model_.fetch(host, page, tokens);
+    pages_.fetch(host, page);
+  }
 
  private:
+  using page_records = detail::draft_pages<page_size>;
+
   struct sequence {
-    std::size_t known = 0;        // positions of its tokens that the cache has
+    std::size_t known = 0;  // positions of its tokens that the cache has
+    typename page_records::reader reader;
     std::vector<token_id> draft;  // all but its last token are in the cache too, behind those
     std::vector<candidate> candidates;
     std::vector<std::size_t> ends;  // in candidates, of each token of the draft
@@ -93,14 +134,20 @@ class model_draft {
     }
   };
 
+  static std::size_t host_pages(Model const& model) {
+    if constexpr (tiered_model<Model>) { return model.host_pages(); }
+    return 0;
+  }
+
   // The first forward: what is not known of the sequences' tokens.
   void plan(std::span<draft_request const> requests) {
     parts_.clear();
     drafting_.clear();
     for (auto const& r : requests) {
       auto& s = sequences_[r.slot];
-      for (std::size_t i = 0;
-           i + 1 < s.draft.size() && s.known < r.tokens.size() && s.draft[i] == r.tokens[s.known];
+      // What was taken of the last draft; not of the last token, which the target reads now.
+      for (std::size_t i = 0; i + 1 < s.draft.size() && s.known + 1 < r.tokens.size() &&
+                              s.draft[i] == r.tokens[s.known];
            ++i) {
         ++s.known;
       }
@@ -108,10 +155,13 @@ class model_draft {
       bool const wanted = std::min({r.most, how_.most, r.tokens.size()}) > 0;
       // A draft begins with the logits of the last token, known or not.
       s.known = std::min(s.known, r.tokens.size() - (wanted ? 1 : 0));
+      s.known = pages_.held(s.reader, r.tokens, r.pages, s.known);
       auto const lacking = r.tokens.subspan(s.known);
       auto const part = lacking.first(std::min(lacking.size(), how_.chunk));
       if (part.empty()) { continue; }
       bool const drafts = wanted && part.size() == lacking.size();
+      auto const ahead = drafts ? std::min(r.most, how_.most) - 1 : 0;
+      pages_.write(s.reader, r.pages, s.known, s.known + part.size() + ahead);
       parts_.push_back({part, s.known, r.pages, drafts ? 1u : 0u, r.slot});
       if (drafts) { drafting_.push_back(&r); }
     }
@@ -139,6 +189,7 @@ class model_draft {
   Model& model_;
   [[no_unique_address]] Choice choice_;
   model_draft_options how_;
+  page_records pages_;
   std::vector<sequence> sequences_;             // by slot
   std::vector<step_part> parts_;                // of the next forward
   std::vector<draft_request const*> drafting_;  // whose rows it gives

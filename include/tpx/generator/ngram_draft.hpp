@@ -81,7 +81,7 @@ class ngram_drafter {
   [[nodiscard]] std::span<token_id const> tokens(std::uint32_t slot) const {
     return sequences_[slot].draft;
   }
-  [[nodiscard]] distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
+  [[nodiscard]] token_distribution drawn_from(std::uint32_t, std::size_t) const { return {}; }
   void rewind(std::uint32_t slot, std::size_t length) {
     auto& text = sequences_[slot].text;
     text.rewind(text.tokens().size() - std::min(length, text.tokens().size()));

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace tpx {
@@ -44,25 +45,24 @@ class page_moves {
     host_.push_back({direction, page, host, tokens, copies_.size()});
   }
 
-  /// Has the model do all of it. After a throw of the model's, what it has done is off the list.
-  template <class Model>
-  void carry_out(Model& model) {
+  /// Has the model do all of it, in order, and after each part `others` that keep pages beside it,
+  /// such as a draft model: copy() and, where they have them, store() and fetch(). What those throw
+  /// is their own affair. After a throw of the model's, what it has done is off the list.
+  template <class Model, class... Others>
+  void carry_out(Model& model, Others&... others) {
     while (moved_ < host_.size()) {
       host_move const& m = host_[moved_];
-      copy_until(model, m.after);
+      copy_until(m.after, model, others...);
       if constexpr (tiered_model<Model>) {
-        if (m.direction == host_move::way::store) {
-          model.store(m.page, m.host, m.tokens);
-        } else {
-          model.fetch(m.host, m.page, m.tokens);
-        }
+        do_move(m, model);
       } else {
         expects(false, "a host tier, but the model has no store() and fetch()",
                 "construct the page table with host_pages = 0");
       }
       ++moved_;
+      (tried([&] { do_move(m, others); }), ...);
     }
-    copy_until(model, copies_.size());
+    copy_until(copies_.size(), model, others...);
     clear();
   }
 
@@ -75,12 +75,31 @@ class page_moves {
   }
 
  private:
-  template <class Model>
-  void copy_until(Model& model, std::size_t end) {
-    if (copied_ < end) {
-      model.copy(std::span<page_copy const>{copies_}.subspan(copied_, end - copied_));
-    }
+  template <class Model, class... Others>
+  void copy_until(std::size_t end, Model& model, Others&... others) {
+    if (copied_ >= end) { return; }
+    auto const part = std::span{std::as_const(copies_)}.subspan(copied_, end - copied_);
+    model.copy(part);
     copied_ = end;
+    (tried([&] { others.copy(part); }), ...);
+  }
+
+  template <class Keeper>
+  static void do_move(host_move const& m, Keeper& keeper) {
+    if constexpr (requires { keeper.store(m.page, m.host, m.tokens); }) {
+      if (m.direction == host_move::way::store) {
+        keeper.store(m.page, m.host, m.tokens);
+      } else {
+        keeper.fetch(m.host, m.page, m.tokens);
+      }
+    }
+  }
+
+  template <class F>
+  static void tried(F&& f) {
+    try {
+      f();
+    } catch (...) {}
   }
 
   std::vector<page_copy> copies_;

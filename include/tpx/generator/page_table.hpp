@@ -94,17 +94,18 @@ class page_table {
     return sequences_.fit_without(wanted, closing);
   }
 
-  /// Brings back the pages of a prompt that only the host tier has, as far as there are pages that
-  /// nobody has, so that a later open() finds them. Returns how many of its first tokens are there
-  /// in whole pages.
-  std::size_t prefetch(std::span<token_id const> tokens, std::uint64_t salt = 0) {
+  /// Brings back pages of a prompt that only the host tier has, at most `most` and as far as there
+  /// are pages that nobody has, so that a later open() finds them. Returns how many of its first
+  /// tokens are there in whole pages.
+  std::size_t prefetch(std::span<token_id const> tokens, std::uint64_t salt = 0,
+                       std::size_t most = detail::no_page) {
     if (tokens.empty()) { return 0; }
     auto const s = sequences_.scratch();
     auto found =
       sequences_.find(s, tokens.first(std::min(tokens.size() - 1, sequences_.max_length())), salt);
     std::size_t const spare = pool().available() - found.idle;
     if (found.reserved > spare) { return 0; }
-    found.host = std::min(found.host, spare - found.reserved);
+    found.host = std::min({found.host, spare - found.reserved, most});
     found.common = 0;
     sequences_.begin(s, found, salt, false);
     std::size_t const there = sequences_[s].length;
@@ -206,10 +207,10 @@ class page_table {
   /// The caller has carried out all of copies() and host_moves().
   void copies_done() { pool().moves.clear(); }
 
-  /// Has a model do so, in order.
-  template <class Model>
-  void carry_out(Model& model) {
-    pool().moves.carry_out(model);
+  /// Has a model do so, in order, and what keeps pages beside it: see page_moves::carry_out().
+  template <class Model, class... Others>
+  void carry_out(Model& model, Others&... others) {
+    pool().moves.carry_out(model, others...);
   }
 
   /// Keys that neither tier has any more, in order; what was stored under them (recurrent states)

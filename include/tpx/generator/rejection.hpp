@@ -4,29 +4,19 @@
 #include <tpx/error.hpp>
 #include <tpx/generator/counter_rng.hpp>
 #include <tpx/generator/token.hpp>
+#include <tpx/generator/token_distribution.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 
 namespace tpx {
 
-/// A token that may be chosen, with its weight.
-struct candidate {
-  token_id token;
-  float weight;
-};
-
-/// A distribution over tokens: candidates in ascending order of tokens, each in proportion to its
-/// weight; a token that is not among them has none.
-using distribution = std::span<candidate const>;
-
 namespace detail {
 
 /// The sum of the weights; throws invalid_argument for what is no distribution.
-inline double whole_weight(distribution d, char const* whose) {
+inline double whole_weight(token_distribution d, char const* whose) {
   double sum = 0;
   token_id last = -1;
   for (auto const& c : d) {
@@ -49,7 +39,8 @@ inline double whole_weight(distribution d, char const* whose) {
 
 /// Calls `use(token, share)` for each of p's tokens with max(0, p - q) of the normalised weights.
 template <class Use>
-void each_residual(distribution p, double p_sum, distribution q, double q_sum, Use&& use) {
+void each_residual(token_distribution p, double p_sum, token_distribution q, double q_sum,
+                   Use&& use) {
   auto drafted = q.begin();
   for (auto const& [token, weight] : p) {
     while (drafted != q.end() && drafted->token < token) { ++drafted; }
@@ -62,8 +53,8 @@ void each_residual(distribution p, double p_sum, distribution q, double q_sum, U
 }
 
 /// The token at `part` (0 to 1) of the residual's weight; -1 if it has none.
-inline token_id pick_residual(distribution p, double p_sum, distribution q, double q_sum,
-                              double part) {
+inline token_id pick_residual(token_distribution p, double p_sum, token_distribution q,
+                              double q_sum, double part) {
   double sum = 0;
   each_residual(p, p_sum, q, q_sum, [&](token_id, double share) { sum += share; });
   token_id picked = -1;
@@ -75,16 +66,25 @@ inline token_id pick_residual(distribution p, double p_sum, distribution q, doub
   return picked;
 }
 
-inline double share_of(token_id token, distribution d, double sum) {
+inline double share_of(token_id token, token_distribution d, double sum) {
   auto const at = std::ranges::lower_bound(d, token, {}, &candidate::token);
   return at != d.end() && at->token == token ? static_cast<double>(at->weight) / sum : 0;
+}
+
+/// Whether a drafted token is taken that has the share p in the target and q in the draft.
+[[nodiscard]] inline bool accepts(double p, token_id drafted, double q, std::uint64_t seed,
+                                  std::uint64_t step) {
+  expects(
+    q > 0, [&] { return "token " + std::to_string(drafted) + " has no weight in its draft"; },
+    "give the distribution that the token was drawn from");
+  return uniform(random_at(seed, step, 0, random_use::accept)) * q < p;
 }
 
 }  // namespace detail
 
 /// A token drawn from `target`: what follows a draft that was accepted to its end.
-[[nodiscard]] inline token_id draw(distribution target, std::uint64_t seed, std::uint64_t step,
-                                   random_use use = random_use::residual) {
+[[nodiscard]] inline token_id draw(token_distribution target, std::uint64_t seed,
+                                   std::uint64_t step, random_use use = random_use::residual) {
   auto const sum = detail::whole_weight(target, "the target");
   return detail::pick_residual(target, sum, {}, 1, uniform(random_at(seed, step, 0, use)));
 }
@@ -103,18 +103,16 @@ struct verdict {
 /// or a drafted token that the draft could not have drawn.
 /// Source: Leviathan et al. 2023 (arXiv:2211.17192) algorithm 1, Chen et al. 2023
 /// (arXiv:2302.01318).
-[[nodiscard]] inline verdict verify(distribution target, token_id drafted, distribution draft,
-                                    std::uint64_t seed, std::uint64_t step) {
+[[nodiscard]] inline verdict verify(token_distribution target, token_id drafted,
+                                    token_distribution draft, std::uint64_t seed,
+                                    std::uint64_t step) {
   candidate const certain[]{{drafted, 1}};
   if (draft.empty()) { draft = certain; }
   auto const p_sum = detail::whole_weight(target, "the target");
   auto const q_sum = detail::whole_weight(draft, "the draft");
   auto const p = detail::share_of(drafted, target, p_sum);
   auto const q = detail::share_of(drafted, draft, q_sum);
-  expects(
-    q > 0, [&] { return "token " + std::to_string(drafted) + " has no weight in its draft"; },
-    "give the distribution that the token was drawn from");
-  if (uniform(random_at(seed, step, 0, random_use::accept)) * q < p) { return {true, drafted}; }
+  if (detail::accepts(p, drafted, q, seed, step)) { return {true, drafted}; }
   auto const token = detail::pick_residual(target, p_sum, draft, q_sum,
                                            uniform(random_at(seed, step, 0, random_use::residual)));
   // Rounding alone can refuse where nothing is left to draw from: the two are then the same.

@@ -47,7 +47,7 @@ class sample_order {
     auto const history = looks_at_history(chosen) ? request.history : std::span<token_id const>{};
     put(head{from, request.seed, request.step, request.id, request.logprobs ? 1u : 0u,
              static_cast<std::uint32_t>(request.top.size()),
-             static_cast<std::uint32_t>(request.raw_top.size())});
+             static_cast<std::uint32_t>(request.raw_top.size()), request.drafted});
     put(memory);
     each_stage(chosen, [&]<class S>(S stage) {
       put(stage);
@@ -57,6 +57,7 @@ class sample_order {
     });
     put_all(history);
     put_all(request.mask);
+    put_all(request.drawn_from);
     return words_;
   }
 
@@ -81,17 +82,21 @@ class sample_order {
     auto const row = at(h.from.row);
     if (h.from.negative != guided_row::none) { guide(row, at(h.from.negative), h.from.strength); }
     auto const history = take_all<token_id>(words);
+    auto const mask = take_all<std::uint32_t>(words);
     try {
-      static_cast<void>(chain.sample({.logits = row,
-                                      .history = history,
-                                      .mask = take_all<std::uint32_t>(words),
-                                      .seed = h.seed,
-                                      .step = h.step,
-                                      .id = h.id,
-                                      .logprobs = h.logprobs != 0,
-                                      .top = top_,
-                                      .raw_top = raw_top_},
-                                     chosen, memory, reduction));
+      static_cast<void>(
+        chain.sample({.logits = row,
+                      .history = history,
+                      .mask = mask,
+                      .seed = h.seed,
+                      .step = h.step,
+                      .id = h.id,
+                      .logprobs = h.logprobs != 0,
+                      .top = top_,
+                      .raw_top = raw_top_,
+                      .drafted = h.drafted,
+                      .drawn_from = take_all<token_distribution::value_type>(words)},
+                     chosen, memory, reduction));
     } catch (error const& e) {
       if (e.code() != errc::invalid_argument) { throw; }
     }
@@ -106,6 +111,7 @@ class sample_order {
     std::uint32_t logprobs;
     std::uint32_t tops;
     std::uint32_t raw_tops;
+    token_id drafted;
   };
 
   template <class S>

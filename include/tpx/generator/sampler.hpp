@@ -3,6 +3,7 @@
 
 #include <tpx/generator/sample/adaptive_p.hpp>
 #include <tpx/generator/sample/argmax.hpp>
+#include <tpx/generator/sample/drafted.hpp>
 #include <tpx/generator/sample/dry.hpp>
 #include <tpx/generator/sample/dynamic_temperature.hpp>
 #include <tpx/generator/sample/gumbel.hpp>
@@ -66,9 +67,10 @@ class sampler {
              std::to_string(memory_.options().columns);
     });
     State next = memory;
-    candidates<R> c{memory_, request, reduction};
+    sample_request asked = request;
+    candidates<R> c{memory_, asked, reduction};
     (apply<Stages>(c, chosen, next), ...);
-    sampled result{.token = chosen.template get<last>().pick(c)};
+    sampled result{.token = pick(c, asked, chosen.template get<last>())};
     (picked<Stages>(c, chosen, result.token, next), ...);
     memory = next;
     result.top = detail::write_likeliest(c, request.top);
@@ -98,6 +100,20 @@ class sampler {
   }
 
  private:
+  /// `asked` is the request that c looks at.
+  template <class C>
+  token_id pick(C& c, sample_request& asked, last const& stage) {
+    if constexpr (std::is_same_v<last, sample::Gumbel>) {
+      if (!asked.drawn_from.empty()) {
+        return detail::take_or_replace(c, asked, aside_, [&] {
+          asked.step ^= std::uint64_t{1} << 63;  // no text is so long: noise of its own
+          return stage.pick(c);
+        });
+      }
+    }
+    return stage.pick(c);
+  }
+
   template <class S, class C, class P, class State>
   static void apply(C& c, P const& chosen, State& memory) {
     S const& stage = chosen.template get<S>();
@@ -131,6 +147,7 @@ class sampler {
   }
 
   detail::sampler_memory memory_;
+  std::vector<float> aside_;  // logits of a draft's tokens
 };
 
 }  // namespace tpx

@@ -47,6 +47,22 @@ class scheduler {
     }
   }
 
+  /// Brings host pages of the first that wait back while others run, each run's once; stops when
+  /// that comes to `most` page moves.
+  void fetch_ahead(std::size_t most) {
+    constexpr std::size_t looked_at = 16;  // runs
+    for (std::size_t i = 0; i < std::min(waiting_.size(), looked_at) && most > 0; ++i) {
+      Run& run = *waiting_[i];
+      for (; run.ahead < run.contexts.size(); ++run.ahead) {
+        auto const before = pages_.host_moves().size();
+        pages_.prefetch(run.contexts[run.ahead].tokens, run.salt, most);
+        auto const moved = pages_.host_moves().size() - before;
+        if (moved >= most) { return; }  // there may be more
+        most -= moved;
+      }
+    }
+  }
+
   /// Gives `run`, which has used up its room, more; or puts it back in the queue, behind those that
   /// came in the meantime, if others as important wait or there are no pages.
   void extend(Run& run) {
@@ -67,6 +83,7 @@ class scheduler {
   /// Takes a running run out and gives its pages back.
   run_ptr release(Run& run) {
     for (auto& c : run.contexts) { close(c); }
+    run.ahead = 0;
     return take(running_, run);
   }
 

@@ -31,6 +31,7 @@ struct context {
 struct scheduled_run {
   rank_in_queue place = {};
   std::vector<context> contexts = {};
+  std::size_t ahead = 0;      // of them, whose host pages were asked for since it waits
   std::size_t left = 0;       // new tokens until max_new_tokens
   std::size_t room = 0;       // new tokens that pages are claimed for yet
   std::size_t most_room = 0;  // that are claimed at a time

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // The kernels of the shipped collectives, for the test that records what each costs: compiled,
 // never run.
+#include <tpx/cuda/page_copier.cuh>
 #include <tpx/cuda/space.cuh>
 #include <tpx/op.hpp>
 #include <tpx/protocol/add_rms_norm.hpp>
@@ -83,3 +84,5 @@ void const* const* const all_kernels[]{
              gather_protocol<Tree, bfloat16>>(),
   kernels_of<turn_barrier, barrier_arrive<Auto>, barrier_wait<Auto>, whole_barrier<Ring>,
              whole_barrier<Tree>>()};
+void const* const page_copies[]{reinterpret_cast<void const*>(&detail::copy_pages<256, 4, 1>),
+                                reinterpret_cast<void const*>(&detail::copy_pages<256, 1, 4>)};

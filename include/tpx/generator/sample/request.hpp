@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/generator/token.hpp>
+#include <tpx/generator/token_distribution.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,11 @@ struct sample_request {
   bool logprobs = false;              // fill in `logprob`, `raw_logprob` and `rank`
   std::span<token_logprob> top = {};  // room for the likeliest tokens after all stages, and
   std::span<token_logprob> raw_top = {};  // for those before the first one
+  // A guess at the token that was drawn from `drawn_from` by random numbers of its own. It is
+  // picked as often as can be without a change to the distribution of what is picked
+  // (rejection.hpp). Only where the chain ends with Gumbel; empty: no guess.
+  token_id drafted = 0;
+  token_distribution drawn_from = {};
 };
 
 /// A token that was picked. What was not asked for is 0 or empty; the lists lie in the request's
