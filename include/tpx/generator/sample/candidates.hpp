@@ -137,6 +137,28 @@ class candidates {
     forget();
   }
 
+  /// The largest of what all ranks have. 8 bytes reduced.
+  [[nodiscard]] std::uint64_t largest(std::uint64_t mine) {
+    reduction_.max(std::span{&mine, 1});
+    return mine;
+  }
+
+  /// Gives each candidate among the last `count` tokens of the history the logit f(logit, most,
+  /// sum), of what fade(back) tells of its occurrences: back is 1 for the last token of all.
+  template <class Fade, class F>
+  void edit_seen(std::size_t count, Fade fade, F f) {
+    auto const history = request().history;
+    settle();
+    auto seen = tallies();
+    for (std::size_t back = std::min(history.size(), count); back > 0; --back) {
+      float const amount = fade(back);
+      if (amount > 0) { seen.add(history[history.size() - back], amount); }
+    }
+    seen.drain([&](token_id token, float most, float sum) {
+      edit(token, [&](float logit) { return f(logit, most, sum); });
+    });
+  }
+
   /// A token's logit, -infinity where it is no candidate. 8 bytes reduced.
   [[nodiscard]] float logit(token_id token) {
     std::uint64_t key = detail::order_key(row_.logit(token));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/config.hpp>
 #include <tpx/layer/lanes.hpp>
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -99,14 +99,30 @@ inline void absolute(lanes& x) {
   return static_cast<std::uint64_t>((f[0][0] + f[0][2]) + (f[0][1] + f[0][3]));
 }
 
+/// a * b, rounded before anything is added to it: a GPU's compiler would fuse the two.
+[[nodiscard]] TPX_HD inline float product(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+[[nodiscard]] TPX_HD inline double product(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 /// Integers in the order of the floats they stand for; -0 is +0.
-[[nodiscard]] inline std::uint32_t order_key(float value) {
-  auto const bits = std::bit_cast<std::uint32_t>(value + 0.0f);
+[[nodiscard]] TPX_HD inline std::uint32_t order_key(float value) {
+  auto const bits = __builtin_bit_cast(std::uint32_t, value + 0.0f);
   return bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
 }
 
-[[nodiscard]] inline float from_order_key(std::uint32_t key) {
-  return std::bit_cast<float>(key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
+[[nodiscard]] TPX_HD inline float from_order_key(std::uint32_t key) {
+  return __builtin_bit_cast(float, key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
 }
 
 /// Reals of 0 to 1 as integers in units of 2^-40, in two parts of 20 bits. Sums of integers are the

@@ -24,10 +24,11 @@ struct sampler_options {
 
 namespace detail {
 
-/// What a token's occurrences in the history come to.
+/// What a token's occurrences in the history come to. The sum is exact, so that it is the same in
+/// any order.
 struct occurrences {
   float most = 0;
-  float sum = 0;
+  double sum = 0;
 };
 
 /// A candidate's place in an order, and its weight there.
@@ -37,7 +38,7 @@ struct weighed {
 };
 
 /// The memory in which a sampler works on one row at a time, allocated once: 9 bytes a token for
-/// the row, 16 for selections and 8 for penalties.
+/// the row, 16 for selections and 20 for penalties.
 class sampler_memory {
  public:
   static constexpr std::size_t buckets = 1024;

@@ -9,12 +9,13 @@ namespace tpx::sample {
 /// Source: exllamav2 top_a_cpu.
 struct TopA {
   static constexpr std::string_view name = "TopA";
+  static constexpr bool on_any_space = true;
   float a = 0;
 
-  [[nodiscard]] bool neutral() const { return a == 0; }
+  [[nodiscard]] TPX_HD bool neutral() const { return a == 0; }
   void validate() const { detail::expect_within("TopA: a", a, 0, 1); }
   template <class C>
-  void apply(C& c) const {
+  TPX_HD void apply(C& c) const {
     c.keep_from(c.best() + static_cast<float>(std::log(static_cast<double>(a)) - c.log_total()));
   }
 };

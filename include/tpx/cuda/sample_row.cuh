@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_mass.cuh>
+#include <tpx/cuda/sample_team.cuh>
+#include <tpx/generator/sample/noise.hpp>
+#include <tpx/number.hpp>
+
+namespace tpx {
+
+/// How a row went.
+enum class sample_status : std::uint32_t {
+  ok,
+  not_a_number,      ///< a logit that is not a number, or over 1e30
+  nothing_allowed,  ///< all tokens are masked, banned or -infinity
+};
+
+namespace detail {
+
+/// A token of the history, and what its occurrences come to.
+struct seen_token {
+  token_id token;
+  float most;
+  float sum;
+};
+
+/// The logits of a row that one block has: tokens [begin, begin + count), count a multiple of 256,
+/// -infinity beyond the row.
+struct sample_part {
+  float* logits;
+  float* reach;  // count / 16, for draws
+  std::uint32_t begin;
+  std::uint32_t count;
+};
+
+/// Four logits at a time.
+[[nodiscard]] __device__ inline float4 load_four(float const* from) {
+  return __ldg(reinterpret_cast<float4 const*>(from));
+}
+[[nodiscard]] __device__ inline float4 load_four(bfloat16 const* from) {
+  uint2 const two = __ldg(reinterpret_cast<uint2 const*>(from));
+  return {__uint_as_float(two.x << 16), __uint_as_float(two.x & 0xffff0000u),
+          __uint_as_float(two.y << 16), __uint_as_float(two.y & 0xffff0000u)};
+}
+
+/// A row of logits in global memory. Tokens from `end` on, and those that the mask forbids, are no
+/// candidates.
+template <class T>
+struct logits_view {
+  T const* logits;
+  std::uint32_t const* mask;  // null: all are allowed
+  std::uint32_t end;
+
+  /// -infinity for what is none; `token` is a multiple of 4.
+  [[nodiscard]] __device__ float4 four(std::uint32_t token) const {
+    float4 x{no_logit, no_logit, no_logit, no_logit};
+    if (token >= end) { return x; }
+    if (token + 4 <= end && reinterpret_cast<std::uintptr_t>(logits) % (4 * sizeof(T)) == 0) {
+      x = load_four(logits + token);
+    } else {
+      x.x = static_cast<float>(logits[token]);
+      if (token + 1 < end) { x.y = static_cast<float>(logits[token + 1]); }
+      if (token + 2 < end) { x.z = static_cast<float>(logits[token + 2]); }
+      if (token + 3 < end) { x.w = static_cast<float>(logits[token + 3]); }
+    }
+    return x;
+  }
+  [[nodiscard]] __device__ std::uint32_t allowed(std::uint32_t token) const {
+    return mask == nullptr || token >= end ? 15u : __ldg(mask + token / 32) >> token % 32 & 15u;
+  }
+};
+
+/// The largest of logits that go by, and whether one is not a number.
+struct running_best {
+  float most = no_logit;
+  bool nan = false;
+
+  __device__ void add(float x) {
+    nan = nan || x != x;
+    most = fmaxf(most, x);
+  }
+  __device__ void add(float4 const& x) {
+    add(x.x);
+    add(x.y);
+    add(x.z);
+    add(x.w);
+  }
+  /// In the order of floats, and not a number above all.
+  [[nodiscard]] __device__ std::uint32_t key() const { return nan ? ~0u : order_key(most); }
+};
+
+/// Copies a part of a row to where it is worked on, and looks at it on the way.
+template <class T>
+[[nodiscard]] __device__ running_best take_part(logits_view<T> const& row, sample_part const& part) {
+  constexpr unsigned at_once = 4;
+  running_best best;
+  for (unsigned i = threadIdx.x * 4; i < part.count; i += at_once * sample_threads * 4) {
+    float4 x[at_once];
+    std::uint32_t allowed[at_once];
+    for (unsigned k = 0; k < at_once; ++k) {
+      unsigned const token = part.begin + i + k * sample_threads * 4;
+      x[k] = row.four(token);
+      allowed[k] = row.allowed(token);
+    }
+    for (unsigned k = 0; k < at_once; ++k) {
+      unsigned const at = i + k * sample_threads * 4;
+      if (at >= part.count) { break; }
+      if ((allowed[k] & 1) == 0) { x[k].x = no_logit; }
+      if ((allowed[k] & 2) == 0) { x[k].y = no_logit; }
+      if ((allowed[k] & 4) == 0) { x[k].z = no_logit; }
+      if ((allowed[k] & 8) == 0) { x[k].w = no_logit; }
+      best.add(x[k]);
+      *reinterpret_cast<float4*>(part.logits + at) = x[k];
+    }
+  }
+  return best;
+}
+
+}  // namespace detail
+}  // namespace tpx
