@@ -12,6 +12,7 @@ struct Argmax {
 
   [[nodiscard]] TPX_HD bool neutral() const { return false; }
   void validate() const {}
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   [[nodiscard]] TPX_HD token_id pick(C& c) const {
     std::uint64_t first = 0;

@@ -74,6 +74,7 @@ struct Gumbel {
 
   [[nodiscard]] TPX_HD bool neutral() const { return false; }
   void validate() const {}
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   [[nodiscard]] TPX_HD token_id pick(C& c) const {
     return draw_from(c);

@@ -14,6 +14,7 @@ struct MinP {
 
   [[nodiscard]] TPX_HD bool neutral() const { return p == 0; }
   void validate() const { detail::expect_within("MinP: p", p, 0, 1); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
     c.keep_from(c.best() + static_cast<float>(std::log(static_cast<double>(p))));

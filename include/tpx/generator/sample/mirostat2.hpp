@@ -27,12 +27,14 @@ struct Mirostat2 {
     detail::expect_within("Mirostat2: tau", tau, 0, 100);
     detail::expect_within("Mirostat2: eta", eta, 0, 10);
   }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c, state& s) const {
     if (!s.begun) { s = {2 * tau, true}; }
     double const nats = detail::product(static_cast<double>(s.mu), std::numbers::ln2);
     c.keep_from(c.best() + static_cast<float>(c.log_total() - nats));
   }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void picked(C& c, token_id token, state& s) const {
     double const under = static_cast<double>(c.best() - c.logit(token));

@@ -31,6 +31,7 @@ struct Penalties {
     detail::expect_within("Penalties: frequency", frequency, -1e3, 1e3);
     expects(range >= 0 && decay >= 0, "Penalties: range and decay must not be negative");
   }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
     c.edit_seen(

@@ -16,6 +16,7 @@ struct Temperature {
   void validate() const {
     if (value != 0) { detail::expect_within("Temperature: value", value, 1e-6, 1e6); }
   }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
     if (value != 0) {

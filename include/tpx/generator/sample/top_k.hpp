@@ -15,6 +15,7 @@ struct TopK {
 
   [[nodiscard]] TPX_HD bool neutral() const { return k == 0; }
   void validate() const { detail::expect_within("TopK: k", k, 0, 1 << 30); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
     c.keep_from(end_of(c, detail::largest_first{}, static_cast<std::uint64_t>(k)));

@@ -16,6 +16,7 @@ struct TopP {
 
   [[nodiscard]] TPX_HD bool neutral() const { return p == 1; }
   void validate() const { detail::expect_within("TopP: p", p, 0, 1); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
     c.keep_from(end_of(c, detail::likeliest_first{}, static_cast<double>(p)));
