@@ -166,11 +166,8 @@ void compare(differences& found, shape const& s, Choose choose, std::string cons
   on_gpu<token_id> const gpu_history{history};
 
   stream const on;
-  gpu_chain gpu{{.columns = s.columns,
-                 .rows = s.rows,
-                 .vocab = vocab,
-                 .max_history = 128,
-                 .blocks = s.blocks}};
+  gpu_chain gpu{
+    {.columns = s.columns, .rows = s.rows, .vocab = vocab, .max_history = 128, .blocks = s.blocks}};
   cpu_chain cpu{{.columns = s.columns, .vocab = vocab}};
   std::vector<typename cpu_chain::state> states(s.rows);
   std::vector<std::size_t> sizes(s.rows);
@@ -192,21 +189,21 @@ void compare(differences& found, shape const& s, Choose choose, std::string cons
     gpu.sample(gpu_logits.data(), s.rows, on);
     on.sync();
     for (std::size_t r = 0; r < s.rows; ++r) {
-      sample_request const asked{
-        .logits = {logits.data() + r * s.columns, s.columns},
-        .history = {history.data() + r * room, sizes[r]},
-        .mask = {mask.data() + r * words, masked(r) ? words : 0},
-        .seed = r * 7 + 1,
-        .step = steps[r],
-        .logprobs = r % 2 == 0};
+      sample_request const asked{.logits = {logits.data() + r * s.columns, s.columns},
+                                 .history = {history.data() + r * room, sizes[r]},
+                                 .mask = {mask.data() + r * words, masked(r) ? words : 0},
+                                 .seed = r * 7 + 1,
+                                 .step = steps[r],
+                                 .logprobs = r % 2 == 0};
       auto const right = expected(cpu, asked, choose(r), states[r]);
       auto const got = gpu.results()[r];
       ++found.rows;
       if (!alike(right, got)) {
-        found.add(name + ", " + std::to_string(s.columns) + " columns, " + std::to_string(s.blocks) +
-                  " blocks, row " + std::to_string(r) + " of " + std::to_string(s.rows) + " (" +
-                  kinds[(r + s.columns) % kinds.size()].name + (masked(r) ? ", masked" : "") +
-                  "), step " + std::to_string(step) + ": " + text(got) + ", not " + text(right));
+        found.add(name + ", " + std::to_string(s.columns) + " columns, " +
+                  std::to_string(s.blocks) + " blocks, row " + std::to_string(r) + " of " +
+                  std::to_string(s.rows) + " (" + kinds[(r + s.columns) % kinds.size()].name +
+                  (masked(r) ? ", masked" : "") + "), step " + std::to_string(step) + ": " +
+                  text(got) + ", not " + text(right));
       }
       if (right.status != sample_status::ok) { continue; }
       ++steps[r];
@@ -215,8 +212,8 @@ void compare(differences& found, shape const& s, Choose choose, std::string cons
   }
 }
 
-constexpr shape shapes[]{{1, 1, 2},        {17, 3, 3},       {256, 14, 3},      {700, 64, 4},
-                         {4097, 64, 4, 1}, {4097, 64, 4, 2}, {4100, 28, 4, 4},  {4096, 28, 4, 8},
+constexpr shape shapes[]{{1, 1, 2},         {17, 3, 3},       {256, 14, 3},     {700, 64, 4},
+                         {4097, 64, 4, 1},  {4097, 64, 4, 2}, {4100, 28, 4, 4}, {4096, 28, 4, 8},
                          {9001, 28, 4, 16}, {128'256, 14, 3}, {128'257, 14, 2}, {128'256, 1, 3},
                          {32'000, 64, 2}};
 
@@ -276,10 +273,10 @@ TEST_CASE("a GPU keeps the k largest as the Cpu space does", "[cuda]") {
 TEST_CASE("a GPU keeps the likeliest as the Cpu space does", "[cuda]") {
   if (no_gpu()) { SKIP("no GPU"); }
   using chain = sampler<Temperature, TopP, Gumbel>::parameters;
-  REQUIRE(everywhere<Temperature, TopP, Gumbel>("top-p", [](std::size_t r) {
-            return chain{Temperature{among(r, 1, 0.8, 2)},
-                         TopP{among(r, 0.95, 0.5, 0, 0.999999, 1)}};
-          }) == "");
+  REQUIRE(
+    everywhere<Temperature, TopP, Gumbel>("top-p", [](std::size_t r) {
+      return chain{Temperature{among(r, 1, 0.8, 2)}, TopP{among(r, 0.95, 0.5, 0, 0.999999, 1)}};
+    }) == "");
 }
 
 TEST_CASE("a GPU takes penalties from tokens of the history as the Cpu space does", "[cuda]") {
@@ -299,9 +296,8 @@ TEST_CASE("a GPU goes through a usual chain as the Cpu space does", "[cuda]") {
   using chain = sampler<Penalties, TopK, TopP, MinP, Temperature, Gumbel>::parameters;
   REQUIRE(everywhere<Penalties, TopK, TopP, MinP, Temperature, Gumbel>("usual", [](std::size_t r) {
             return chain{Penalties{.repetition = among(r, 1.1, 1)},
-                         TopK{static_cast<int>(among(r, 40, 0, 5))},
-                         TopP{among(r, 0.95, 1, 0.6)}, MinP{among(r, 0.05, 0, 0.2, 0)},
-                         Temperature{among(r, 0.8, 1, 1.3, 0)}};
+                         TopK{static_cast<int>(among(r, 40, 0, 5))}, TopP{among(r, 0.95, 1, 0.6)},
+                         MinP{among(r, 0.05, 0, 0.2, 0)}, Temperature{among(r, 0.8, 1, 1.3, 0)}};
           }) == "");
 }
 
@@ -317,8 +313,7 @@ TEST_CASE("a chain may cut, scale and edit in any order on a GPU", "[cuda]") {
   if (no_gpu()) { SKIP("no GPU"); }
   using chain = sampler<Temperature, MinP, Penalties, TopP, TopK, Argmax>::parameters;
   REQUIRE(everywhere<Temperature, MinP, Penalties, TopP, TopK, Argmax>("edits", [](std::size_t r) {
-            return chain{Temperature{among(r, 0.7, 1, 1.4)},
-                         MinP{among(r, 0.3, 0.01)},
+            return chain{Temperature{among(r, 0.7, 1, 1.4)}, MinP{among(r, 0.3, 0.01)},
                          Penalties{.repetition = 1.3f, .presence = 1, .range = 50},
                          TopP{among(r, 0.9, 1)}, TopK{static_cast<int>(among(r, 0, 3))}};
           }) == "");
@@ -341,7 +336,9 @@ TEST_CASE("thousands of random rows give the Cpu space's tokens on a GPU", "[cud
     for (std::size_t r = 0; r < rows; ++r) {
       float const wide = std::exp(normal(random));
       for (std::size_t i = 0; i < columns; ++i) { logits[r * columns + i] = wide * normal(random); }
-      auto const some = [&](float most) { return most * static_cast<float>(random() % 1000) / 1000; };
+      auto const some = [&](float most) {
+        return most * static_cast<float>(random() % 1000) / 1000;
+      };
       chosen.push_back({TopK{static_cast<int>(some(500))}, TopP{some(1)},
                         MinP{random() % 2 == 0 ? 0 : some(0.2f)}, Temperature{0.1f + some(2)}});
       gpu.set(r, {.seed = round, .step = r}, chosen.back(), {}, on);
@@ -351,9 +348,9 @@ TEST_CASE("thousands of random rows give the Cpu space's tokens on a GPU", "[cud
     on.sync();
     for (std::size_t r = 0; r < rows; ++r) {
       stages::state none;
-      auto const right = expected(
-        cpu, {.logits = {logits.data() + r * columns, columns}, .seed = round, .step = r},
-        chosen[r], none);
+      auto const right =
+        expected(cpu, {.logits = {logits.data() + r * columns, columns}, .seed = round, .step = r},
+                 chosen[r], none);
       ++found.rows;
       if (!alike(right, gpu.results()[r])) {
         found.add("round " + std::to_string(round) + ", row " + std::to_string(r) + ": " +
@@ -401,10 +398,10 @@ TEST_CASE("a graph of one sample draws a whole text on a GPU", "[cuda]") {
     std::vector<token_id> text;
     chain::state memory;
     for (std::size_t i = 0; i < room; ++i) {
-      text.push_back(
-        cpu
-          .sample({.logits = kinds[r].values, .history = text, .seed = r, .step = i}, chosen, memory)
-          .token);
+      text.push_back(cpu
+                       .sample({.logits = kinds[r].values, .history = text, .seed = r, .step = i},
+                               chosen, memory)
+                       .token);
     }
     INFO("row " << r);
     REQUIRE(std::vector<token_id>(written.begin() + static_cast<std::ptrdiff_t>(r * room),
@@ -420,9 +417,7 @@ TEST_CASE("masses on a GPU are those of sixteen lanes", "[cuda]") {
   std::size_t differing = 0;
   for (std::uint32_t bits = 0x80000000u; bits < 0xc2c00000u; bits += 16 * 61) {
     detail::lanes x;
-    for (std::uint32_t i = 0; i < 16; ++i) {
-      x[i] = __builtin_bit_cast(float, bits + i * 61);
-    }
+    for (std::uint32_t i = 0; i < 16; ++i) { x[i] = __builtin_bit_cast(float, bits + i * 61); }
     detail::lanes const logits = x;
     detail::to_mass(x, 0);
     for (int i = 0; i < 16; ++i) {

@@ -109,7 +109,9 @@ class cuda_candidates {
       detail::seen_token const& s = seen_[i];
       unsigned const at = static_cast<std::uint32_t>(s.token) - part_.begin;
       if (at >= part_.count || !(part_.logits[at] > detail::no_logit)) { continue; }
-      part_.logits[at] = f(part_.logits[at], s.most, s.sum);
+      float const now = f(part_.logits[at], s.most, s.sum);
+      part_.logits[at] = now;
+      mine_.nan = mine_.nan || now != now;
     }
     __syncthreads();
     look_again();
@@ -122,8 +124,7 @@ class cuda_candidates {
   [[nodiscard]] __device__ float logit(token_id token) {
     unsigned const i = static_cast<std::uint32_t>(token) - part_.begin;
     auto const key = detail::order_key(i < part_.count ? at(i) : detail::no_logit);
-    return detail::from_order_key(
-      static_cast<std::uint32_t>(team_.join(key, detail::take_max{})));
+    return detail::from_order_key(static_cast<std::uint32_t>(team_.join(key, detail::take_max{})));
   }
 
   /// What `edit_seen` goes through: all tokens of the row's history that count.

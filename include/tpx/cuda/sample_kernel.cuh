@@ -17,9 +17,9 @@ struct sample_launch {
   seen_token const* seen;           // (rows, seen_room)
   std::uint32_t const* seen_count;
   std::uint32_t seen_room;
-  std::uint32_t vocab;         // of a row's columns, those that are tokens
-  std::uint32_t part;          // tokens of a block, a multiple of 256
-  float* outside;              // (rows, part), where a row does not fit shared memory; or null
+  std::uint32_t vocab;  // of a row's columns, those that are tokens
+  std::uint32_t part;   // tokens of a block, a multiple of 256
+  float* outside;       // (rows, part), where a row does not fit shared memory; or null
 };
 
 /// Log-probability and rank among the model's own logits, before mask and stages.

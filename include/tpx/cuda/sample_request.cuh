@@ -10,8 +10,9 @@ namespace tpx {
 /// What goes with a row of logits on a GPU. Spans are device memory, which stays the caller's and
 /// may change from sample to sample; the rest is copied by `cuda_sampler::set`.
 struct cuda_sample_request {
-  std::span<token_id> history = {};        // room for it, oldest first; penalties look at it
-  std::size_t history_size = 0;  // tokens that are there; what is sampled follows while there is room
+  std::span<token_id> history = {};  // room for it, oldest first; penalties look at it
+  std::size_t history_size =
+    0;  // tokens that are there; what is sampled follows while there is room
   std::span<std::uint32_t const> mask = {};  // as sample_request's
   std::uint64_t seed = 0;
   std::uint64_t step = 0;  // of the next sample; each one adds 1

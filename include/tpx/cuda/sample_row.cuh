@@ -11,7 +11,7 @@ namespace tpx {
 /// How a row went.
 enum class sample_status : std::uint32_t {
   ok,
-  not_a_number,      ///< a logit that is not a number, or over 1e30
+  not_a_number,     ///< a logit that is not a number, or over 1e30
   nothing_allowed,  ///< all tokens are masked, banned or -infinity
 };
 
@@ -91,7 +91,8 @@ struct running_best {
 
 /// Copies a part of a row to where it is worked on, and looks at it on the way.
 template <class T>
-[[nodiscard]] __device__ running_best take_part(logits_view<T> const& row, sample_part const& part) {
+[[nodiscard]] __device__ running_best take_part(logits_view<T> const& row,
+                                                sample_part const& part) {
   constexpr unsigned at_once = 4;
   running_best best;
   for (unsigned i = threadIdx.x * 4; i < part.count; i += at_once * sample_threads * 4) {

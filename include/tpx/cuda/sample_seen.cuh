@@ -7,8 +7,8 @@ namespace tpx::detail {
 
 /// A place of a hash table of tokens.
 struct alignas(16) seen_slot {
-  std::uint32_t key;        // token + 1; 0: empty
-  std::uint32_t most;       // a float's bits: those of positive ones are in their order
+  std::uint32_t key;       // token + 1; 0: empty
+  std::uint32_t most;      // a float's bits: those of positive ones are in their order
   unsigned long long sum;  // in units of 2^-24, of which every amount is a multiple
 };
 
@@ -82,7 +82,9 @@ class seen_pass {
 
 /// Whether a stage looks at the history.
 template <class S>
-concept looking_stage = requires { requires S::looks_at_history; };
+concept looking_stage = requires {
+  requires S::looks_at_history;
+};
 
 template <class S, class Row>
 __device__ void look_at_history(seen_pass& pass, Row const& row) {
@@ -106,8 +108,8 @@ __global__ void __launch_bounds__(256) see_rows(seen_launch<Stages...> const wor
                                               : reinterpret_cast<seen_slot*>(memory_of_block);
   if (threadIdx.x == 0) { count = 0; }
   __syncthreads();
-  seen_pass pass{slots, work.seen + r * work.room, count,
-                 row.history, row.history_size, work.vocab};
+  seen_pass pass{slots,       work.seen + r * work.room, count,
+                 row.history, row.history_size,          work.vocab};
   (look_at_history<Stages>(pass, row), ...);
   __syncthreads();
   if (threadIdx.x == 0) { work.count[r] = count; }

@@ -7,8 +7,8 @@
 namespace tpx {
 namespace detail {
 
-/// `selection` on a GPU: a histogram over 1/32 nats says which bucket the limit falls into, and more
-/// of 1024 buckets over the bits of the candidates in there say which of them.
+/// `selection` on a GPU: a histogram over 1/32 nats says which bucket the limit falls into, and
+/// more of 1024 buckets over the bits of the candidates in there say which of them.
 template <class Order>
 class cuda_selection {
   static_assert(Order::by_logit, "only orders by logit run on GPUs");
@@ -47,8 +47,8 @@ class cuda_selection {
     float const upper = best_ - static_cast<float>(coarse.bucket) * 0x1p-5f;
     float const spare = (fabsf(best_) + fabsf(upper) + 1) * 0x1p-20f;
     std::uint32_t high = order_key(fminf(upper + spare, best_));
-    std::uint32_t low = order_key(
-      coarse.bucket + 1 == sample_buckets ? -0x1.fffffep127f : upper - 0x1p-5f - spare);
+    std::uint32_t low =
+      order_key(coarse.bucket + 1 == sample_buckets ? -0x1.fffffep127f : upper - 0x1p-5f - spare);
     std::uint64_t above = coarse.above;
     while (low != high) {
       constexpr int digit = 10;
@@ -58,10 +58,11 @@ class cuda_selection {
       histogram_.clear();
       from_.for_each([&](unsigned, float x) {
         std::uint32_t const key = order_key(x);
-        if (key >= low && key <= high && bucket(x) == coarse.bucket) { histogram_.add((key - low) >> shift, weight(x)); }
+        if (key >= low && key <= high && bucket(x) == coarse.bucket) {
+          histogram_.add((key - low) >> shift, weight(x));
+        }
       });
-      auto const place = histogram_.find(
-        [&](std::uint64_t) { return limit - above; }, true);
+      auto const place = histogram_.find([&](std::uint64_t) { return limit - above; }, true);
       above += place.above;
       low += place.bucket << shift;
       std::uint32_t const last = low + ((1u << shift) - 1);

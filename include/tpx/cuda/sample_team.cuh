@@ -54,9 +54,15 @@ class sample_team {
 #endif
   }
 
-  [[nodiscard]] __device__ unsigned rank() const { return rank_; }
-  [[nodiscard]] __device__ unsigned size() const { return size_; }
-  [[nodiscard]] __device__ sample_shared& shared() const { return shared_; }
+  [[nodiscard]] __device__ unsigned rank() const {
+    return rank_;
+  }
+  [[nodiscard]] __device__ unsigned size() const {
+    return size_;
+  }
+  [[nodiscard]] __device__ sample_shared& shared() const {
+    return shared_;
+  }
 
   __device__ void sync() const {
 #if __CUDA_ARCH__ >= 900

@@ -40,25 +40,29 @@ template <class T>
 }
 
 template <class S>
-concept gpu_stage = requires { requires S::on_any_space; };
+concept gpu_stage = requires {
+  requires S::on_any_space;
+};
 
 }  // namespace detail
 
 /// What a sampler on a GPU is made for.
 struct cuda_sampler_options {
-  std::size_t columns;   // logits of a row
-  std::size_t rows = 1;  // at most, of a batch
+  std::size_t columns;                                       // logits of a row
+  std::size_t rows = 1;                                      // at most, of a batch
   std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
-  std::size_t max_history = 4096;  // room of a row's history at most
-  unsigned blocks = 0;             // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
+  std::size_t max_history = 4096;                            // room of a row's history at most
+  unsigned blocks = 0;  // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
 };
 
-/// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same tokens.
+/// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same
+/// tokens.
 ///
 ///     tpx::cuda_sampler<Penalties, TopK, TopP, Temperature, Gumbel> sampler{
 ///       {.columns = vocab, .rows = 64}};
 ///     sampler.set(row, {.seed = 42}, {TopP{0.95f}}, {}, stream);   // when a request takes a row
-///     sampler.sample(logits, rows, stream);                        // each step; graphs may hold it
+///     sampler.sample(logits, rows, stream);                        // each step; graphs may hold
+///     it
 ///     ...                                                          // once the stream has come by:
 ///     sampler.results()[row].token;
 ///
@@ -70,8 +74,8 @@ struct cuda_sampler_options {
 /// Stages that take the whole history, a list of the host's, or lanes are of the Cpu space alone.
 ///
 /// Cost    one kernel, and one before it where a stage looks at the history. A cluster of blocks
-///         holds a row in its shared memory: it is read once. Before sm_90 one block works on a row,
-///         in global memory.
+///         holds a row in its shared memory: it is read once. Before sm_90 one block works on a
+///         row, in global memory.
 template <sampler_stage... Stages>
 class cuda_sampler {
   using last = std::tuple_element_t<sizeof...(Stages) - 1, std::tuple<Stages...>>;
@@ -91,9 +95,9 @@ class cuda_sampler {
   explicit cuda_sampler(cuda_sampler_options const& options) : options_{options} {
     expects(options.columns > 0 && options.columns < (std::size_t{1} << 31) && options.rows > 0,
             "cuda_sampler: columns and rows must be positive");
-    expects(std::has_single_bit(options.blocks | (options.blocks == 0 ? 1u : 0u)) &&
-              options.blocks <= 16,
-            "cuda_sampler: blocks is 0, 1, 2, 4, 8 or 16");
+    expects(
+      std::has_single_bit(options.blocks | (options.blocks == 0 ? 1u : 0u)) && options.blocks <= 16,
+      "cuda_sampler: blocks is 0, 1, 2, 4, 8 or 16");
     options_.vocab = std::min(options.vocab, options.columns);
     int device = 0;
     int major = 0;
@@ -220,7 +224,7 @@ class cuda_sampler {
   [[nodiscard]] plan layout(std::size_t rows) const {
     unsigned blocks = 1;
     if (clusters_) {
-      blocks = options_.blocks != 0 ? options_.blocks
+      blocks = options_.blocks != 0                                 ? options_.blocks
                : rows * 16 <= static_cast<std::size_t>(processors_) ? 16u
                                                                     : 8u;
     }
@@ -255,8 +259,8 @@ class cuda_sampler {
       .outside = slots_.get(),
       .room = static_cast<std::uint32_t>(options_.max_history),
       .vocab = static_cast<std::uint32_t>(options_.vocab)};
-    detail::see_rows<Stages...><<<static_cast<unsigned>(rows), 256,
-                                  slots_ == nullptr ? seen_bytes() : 0, stream>>>(work);
+    detail::see_rows<Stages...>
+      <<<static_cast<unsigned>(rows), 256, slots_ == nullptr ? seen_bytes() : 0, stream>>>(work);
     detail::cuda_check(cudaGetLastError(), "launching a sampler's sparse part");
   }
 
@@ -264,9 +268,9 @@ class cuda_sampler {
   template <class T>
   void prepare() {
     auto const allow = [this](auto* kernel) {
-      detail::cuda_check(cudaFuncSetAttribute(
-                           kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_limit_),
-                         "preparing a sampler's shared memory");
+      detail::cuda_check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_limit_),
+        "preparing a sampler's shared memory");
       if (clusters_) {
         detail::cuda_check(
           cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
