@@ -20,28 +20,79 @@ class cuda_candidates {
   [[nodiscard]] __device__ sample_status status() const { return status_; }
   [[nodiscard]] __device__ detail::sample_team& team() { return team_; }
   [[nodiscard]] __device__ detail::sample_part const& part() const { return part_; }
+  [[nodiscard]] __device__ float scale() const { return scale_; }
   [[nodiscard]] __device__ std::uint64_t seed() const { return seed_; }
   [[nodiscard]] __device__ std::uint64_t step() const { return step_; }
 
   /// The logit at a place of this block's part; -infinity for what is no candidate.
   [[nodiscard]] __device__ float at(unsigned i) const { return seen(part_.logits[i]); }
 
-  /// Calls f(i, logit) for all places of this block's part.
+  /// Calls f(token, logit) for this thread's tokens.
   template <class F>
   __device__ void for_each(F f) const {
-    for (unsigned i = threadIdx.x * 4; i < part_.count; i += detail::sample_threads * 4) {
-      float4 const x = *reinterpret_cast<float4 const*>(part_.logits + i);
-      f(i, seen(x.x));
-      f(i + 1, seen(x.y));
-      f(i + 2, seen(x.z));
-      f(i + 3, seen(x.w));
+    each_raw([&](std::uint32_t token, float raw) { f(token, seen(raw)); });
+  }
+
+  /// Joins what all threads have.
+  template <class Op>
+  [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, Op op) {
+    return few_ ? team_.join_block(x, op) : team_.join(x, op);
+  }
+
+  /// Whether each thread has one candidate at most, in `few()`, and all blocks have the same.
+  [[nodiscard]] __device__ bool are_few() const { return few_; }
+  [[nodiscard]] __device__ detail::few_tokens const& few() const { return member_; }
+
+  /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
+  /// many.
+  template <class F>
+  [[nodiscard]] __device__ bool collect(F keep, detail::few_tokens& to) const {
+    auto& shared = team_.shared();
+    if (threadIdx.x == 0) { shared.collected = 0; }
+    __syncthreads();
+    each_raw([&](std::uint32_t token, float raw) {
+      if (!keep(seen(raw))) { return; }
+      std::uint32_t const i = atomicAdd(&shared.collected, 1u);
+      if (i >= detail::sample_threads) { return; }
+      shared.logits[i] = raw;
+      shared.tokens[i] = token;
+    });
+    team_.sync();
+    unsigned const lane = threadIdx.x % 32;
+    std::uint32_t const theirs = lane < team_.size() ? *team_.peer(&shared.collected, lane) : 0;
+    to.count = detail::across_warp(theirs, detail::take_sum{});
+    if (to.count > detail::sample_threads) {
+      team_.sync();
+      return false;
+    }
+    std::uint32_t at = threadIdx.x;
+    bool found = false;
+    for (unsigned r = 0; r < team_.size(); ++r) {
+      std::uint32_t const n = __shfl_sync(~0u, theirs, static_cast<int>(r));
+      if (!found && at < n) {
+        to.raw = *team_.peer(&shared.logits[at], r);
+        to.token = *team_.peer(&shared.tokens[at], r);
+        found = true;
+      }
+      at -= n;
+    }
+    return true;
+  }
+
+  /// From here on only tokens with keep(logit), which are all candidates, if they are few enough.
+  template <class F>
+  __device__ void narrow(F keep) {
+    detail::few_tokens found;
+    if (!few_ && collect(keep, found)) {
+      member_ = found;
+      few_ = true;
     }
   }
 
   [[nodiscard]] __device__ float best() {
     if (best_known_) { return best_; }
     if (!raw_known_) {
-      auto const key = static_cast<std::uint32_t>(team_.join(mine_.key(), detail::take_max{}));
+      auto const key = static_cast<std::uint32_t>(join(mine_.key(), detail::take_max{}));
       not_a_number_ = key == ~0u;
       raw_best_ = detail::from_order_key(key);
       raw_known_ = true;
@@ -59,10 +110,10 @@ class cuda_candidates {
   [[nodiscard]] __device__ std::uint64_t fixed_total() {
     if (total_ == 0) {
       std::uint64_t sum = 0;
-      for_each([&sum, best = best()](unsigned, float x) {
+      for_each([&sum, best = best()](std::uint32_t, float x) {
         sum += detail::fixed_of(detail::mass_of(x, best));
       });
-      total_ = team_.join(sum, detail::take_sum{});
+      total_ = join(sum, detail::take_sum{});
     }
     return total_;
   }
@@ -72,14 +123,14 @@ class cuda_candidates {
 
   [[nodiscard]] __device__ std::uint64_t count_over(float than) {
     std::uint64_t count = 0;
-    for_each([&count, than](unsigned, float x) { count += x > than ? 1 : 0; });
-    return team_.join(count, detail::take_sum{});
+    for_each([&count, than](std::uint32_t, float x) { count += x > than ? 1 : 0; });
+    return join(count, detail::take_sum{});
   }
 
   template <class F>
   __device__ void for_each_from(float from, F f) const {
-    for_each([&](unsigned i, float x) {
-      if (x >= from && x > detail::no_logit) { f(static_cast<token_id>(part_.begin + i), x); }
+    for_each([&](std::uint32_t token, float x) {
+      if (x >= from && x > detail::no_logit) { f(static_cast<token_id>(token), x); }
     });
   }
 
@@ -94,37 +145,52 @@ class cuda_candidates {
     total_ = 0;
   }
 
-  __device__ void keep_only(token_id token) {
-    rewrite([this, token](unsigned i, float x) {
-      return part_.begin + i == static_cast<std::uint32_t>(token) ? x : detail::no_logit;
+  __device__ void keep_only(token_id only) {
+    rewrite([only](std::uint32_t token, float x) {
+      return token == static_cast<std::uint32_t>(only) ? x : detail::no_logit;
     });
   }
 
   __device__ void edit_seen(std::size_t, auto, auto f) {
     if (scale_ != 1 || floor_ > detail::no_logit) {
-      rewrite([](unsigned, float x) { return x; });
+      rewrite([](std::uint32_t, float x) { return x; });
     }
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < seen_count_; i += detail::sample_threads) {
-      detail::seen_token const& s = seen_[i];
-      unsigned const at = static_cast<std::uint32_t>(s.token) - part_.begin;
-      if (at >= part_.count || !(part_.logits[at] > detail::no_logit)) { continue; }
-      float const now = f(part_.logits[at], s.most, s.sum);
-      part_.logits[at] = now;
-      mine_.nan = mine_.nan || now != now;
+    auto const edit = [&](float& logit, detail::seen_token const& by) {
+      if (!(logit > detail::no_logit)) { return; }
+      logit = f(logit, by.most, by.sum);
+      mine_.nan = mine_.nan || logit != logit;
+    };
+    if (few_) {
+      for (unsigned i = 0; i < seen_count_ && threadIdx.x < member_.count; ++i) {
+        if (static_cast<std::uint32_t>(seen_[i].token) == member_.token) {
+          edit(member_.raw, seen_[i]);
+        }
+      }
+    } else {
+      __syncthreads();
+      for (unsigned i = threadIdx.x; i < seen_count_; i += detail::sample_threads) {
+        unsigned const at = static_cast<std::uint32_t>(seen_[i].token) - part_.begin;
+        if (at < part_.count) { edit(part_.logits[at], seen_[i]); }
+      }
+      __syncthreads();
     }
-    __syncthreads();
     look_again();
   }
 
   [[nodiscard]] __device__ std::uint64_t largest(std::uint64_t mine) {
-    return team_.join(mine, detail::take_max{});
+    return join(mine, detail::take_max{});
   }
 
   [[nodiscard]] __device__ float logit(token_id token) {
-    unsigned const i = static_cast<std::uint32_t>(token) - part_.begin;
-    auto const key = detail::order_key(i < part_.count ? at(i) : detail::no_logit);
-    return detail::from_order_key(static_cast<std::uint32_t>(team_.join(key, detail::take_max{})));
+    auto const wanted = static_cast<std::uint32_t>(token);
+    float here = detail::no_logit;
+    if (few_) {
+      if (threadIdx.x < member_.count && member_.token == wanted) { here = seen(member_.raw); }
+    } else if (wanted - part_.begin < part_.count) {
+      here = at(wanted - part_.begin);
+    }
+    return detail::from_order_key(
+      static_cast<std::uint32_t>(join(detail::order_key(here), detail::take_max{})));
   }
 
   /// What `edit_seen` goes through: all tokens of the row's history that count.
@@ -148,10 +214,31 @@ class cuda_candidates {
     best_ = 0;
   }
 
-  /// Every place gets f(place, logit), by its own thread.
+  template <class F>
+  __device__ void each_raw(F f) const {
+    if (few_) {
+      if (threadIdx.x < member_.count) { f(member_.token, member_.raw); }
+      return;
+    }
+    for (unsigned i = threadIdx.x * 4; i < part_.count; i += detail::sample_threads * 4) {
+      float4 const x = *reinterpret_cast<float4 const*>(part_.logits + i);
+      std::uint32_t const token = part_.begin + i;
+      f(token, x.x);
+      f(token + 1, x.y);
+      f(token + 2, x.z);
+      f(token + 3, x.w);
+    }
+  }
+
+  /// Every token gets the logit f(token, logit).
   template <class F>
   __device__ void rewrite(F f) {
-    for_each([&](unsigned i, float x) { part_.logits[i] = f(i, x); });
+    if (few_) {
+      member_.raw = f(member_.token, seen(member_.raw));
+    } else {
+      for_each(
+        [&](std::uint32_t token, float x) { part_.logits[token - part_.begin] = f(token, x); });
+    }
     scale_ = 1;
     floor_ = detail::no_logit;
     look_again();
@@ -159,7 +246,7 @@ class cuda_candidates {
 
   __device__ void look_again() {
     mine_ = {.nan = mine_.nan};
-    for_each([this](unsigned, float x) { mine_.add(x); });
+    for_each([this](std::uint32_t, float x) { mine_.add(x); });
     raw_known_ = false;
     forget();
   }
@@ -196,6 +283,8 @@ class cuda_candidates {
   bool raw_known_ = false;
   bool best_known_ = false;
   bool not_a_number_ = false;
+  bool few_ = false;
+  detail::few_tokens member_;
   std::uint64_t total_ = 0;
   sample_status status_ = sample_status::ok;
 };

@@ -24,6 +24,13 @@ struct seen_token {
   float sum;
 };
 
+/// A thread's token, if there are more than its number.
+struct few_tokens {
+  float raw = no_logit;
+  std::uint32_t token = 0;
+  std::uint32_t count = 0;
+};
+
 /// The logits of a row that one block has: tokens [begin, begin + count), count a multiple of 256,
 /// -infinity beyond the row.
 struct sample_part {

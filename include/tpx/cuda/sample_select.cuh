@@ -12,6 +12,7 @@ namespace detail {
 template <class Order>
 class cuda_selection {
   static_assert(Order::by_logit, "only orders by logit run on GPUs");
+  using histogram = row_histogram<!Order::counts>;
 
  public:
   __device__ explicit cuda_selection(cuda_candidates& from)
@@ -30,8 +31,9 @@ class cuda_selection {
   template <class F>
   [[nodiscard]] __device__ float end_at(F limit_of) {
     if (from_.status() != sample_status::ok) { return no_logit; }
+    if (from_.are_few()) { return among_few(limit_of); }
     histogram_.clear();
-    from_.for_each([this](unsigned, float x) {
+    from_.for_each([this](std::uint32_t, float x) {
       if (x > no_logit) { histogram_.add(bucket(x), weight(x)); }
     });
     std::uint64_t limit = 0;
@@ -42,13 +44,65 @@ class cuda_selection {
       },
       false);
     if (coarse.bucket == sample_buckets) { return no_logit; }
+    if (Order::counts && limit < sample_threads) {
+      from_.narrow([&](float x) { return x > no_logit && bucket(x) <= coarse.bucket; });
+      if (from_.are_few()) { return among_few(limit_of); }
+    }
+    few_tokens found;
+    if (from_.collect([&](float x) { return x > no_logit && bucket(x) == coarse.bucket; }, found)) {
+      float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
+      return among(x, found.count, limit, coarse.above);
+    }
+    return among_many(coarse, limit);
+  }
 
-    // All that is in the bucket, and a little more.
+  /// Where each thread has a candidate at most.
+  template <class F>
+  [[nodiscard]] __device__ float among_few(F limit_of) {
+    auto const& few = from_.few();
+    float x = no_logit;
+    from_.for_each([&x](std::uint32_t, float logit) { x = logit; });
+    std::uint64_t const mine = x > no_logit ? weight(x) : 0;
+    return among(x, few.count, limit_of(from_.join(mine, take_sum{})), 0);
+  }
+
+  /// The same, of what lies under `above` and no further than the limit: every thread compares its
+  /// own with all.
+  [[nodiscard]] __device__ float among(float x, unsigned count, std::uint64_t limit,
+                                       std::uint64_t above) {
+    auto& shared = from_.team().shared();
+    std::uint32_t const key = x > no_logit ? order_key(x) : 0;
+    shared.low[threadIdx.x] = key;
+    shared.histogram[threadIdx.x] = key != 0 ? weight(x) : 0;
+    if (threadIdx.x == 0) { shared.bucket = 0; }
+    __syncthreads();
+    if (key != 0) {
+      std::uint64_t over = above;
+      std::uint64_t equal = 0;
+      for (unsigned i = 0; i < count; ++i) {
+        std::uint32_t const other = shared.low[i];
+        std::uint64_t const weight = shared.histogram[i];
+        over += other > key ? weight : 0;
+        equal += other == key ? weight : 0;
+      }
+      if (over <= limit && over + equal > limit) {
+        shared.bucket = key;
+        shared.above = over;
+      }
+    }
+    __syncthreads();
+    std::uint32_t const found = shared.bucket;
+    return found == 0 ? no_logit : finish(found, shared.above, limit);
+  }
+
+  /// By the bits of what is in a bucket.
+  [[nodiscard]] __device__ float among_many(typename histogram::place const& coarse,
+                                            std::uint64_t limit) {
     float const upper = best_ - static_cast<float>(coarse.bucket) * 0x1p-5f;
     float const spare = (fabsf(best_) + fabsf(upper) + 1) * 0x1p-20f;
+    bool const last = coarse.bucket + 1 == sample_buckets;
     std::uint32_t high = order_key(fminf(upper + spare, best_));
-    std::uint32_t low =
-      order_key(coarse.bucket + 1 == sample_buckets ? -0x1.fffffep127f : upper - 0x1p-5f - spare);
+    std::uint32_t low = order_key(last ? -0x1.fffffep127f : upper - 0x1p-5f - spare);
     std::uint64_t above = coarse.above;
     while (low != high) {
       constexpr int digit = 10;
@@ -56,7 +110,7 @@ class cuda_selection {
       int const bits = 32 - __clz(static_cast<int>(high - low));
       int const shift = bits > digit ? bits - digit : 0;
       histogram_.clear();
-      from_.for_each([&](unsigned, float x) {
+      from_.for_each([&](std::uint32_t, float x) {
         std::uint32_t const key = order_key(x);
         if (key >= low && key <= high && bucket(x) == coarse.bucket) {
           histogram_.add((key - low) >> shift, weight(x));
@@ -65,12 +119,17 @@ class cuda_selection {
       auto const place = histogram_.find([&](std::uint64_t) { return limit - above; }, true);
       above += place.above;
       low += place.bucket << shift;
-      std::uint32_t const last = low + ((1u << shift) - 1);
-      high = last < high ? last : high;
+      std::uint32_t const end = low + ((1u << shift) - 1);
+      high = end < high ? end : high;
     }
-    float const at = from_order_key(low);
+    return finish(low, above, limit);
+  }
+
+  [[nodiscard]] __device__ float finish(std::uint32_t key, std::uint64_t above,
+                                        std::uint64_t limit) const {
+    float const at = from_order_key(key);
     if (Order::passes || above + fixed_of(mass_of(at, best_)) <= limit) { return at; }
-    return from_order_key(low + 1);
+    return from_order_key(key + 1);
   }
 
   [[nodiscard]] __device__ std::uint32_t bucket(float x) const {
@@ -87,7 +146,7 @@ class cuda_selection {
 
   cuda_candidates& from_;
   float best_;
-  row_histogram histogram_;
+  histogram histogram_;
 };
 
 }  // namespace detail
@@ -112,6 +171,16 @@ template <class Order, class Limit>
   auto const place = [](unsigned block, unsigned row) {
     return block / lanes * static_cast<unsigned>(chunk_size) + row * lanes + block % lanes;
   };
+  if (c.are_few()) {
+    std::uint64_t mine = 0;
+    c.for_each([&](std::uint32_t token, float x) {
+      if (!(x > no_logit)) { return; }
+      std::uint32_t const block = token / chunk_size * lanes + token % lanes;
+      double const wait = noise.of(block, token % chunk_size / lanes, noise.least(block));
+      mine = std::uint64_t{order_key(score(x, wait))} << 32 | ~token;
+    });
+    return static_cast<token_id>(~static_cast<std::uint32_t>(c.largest(mine)));
+  }
   unsigned const first = c.part().begin / rows;
   unsigned const blocks = c.part().count / rows;
   float* const reach = c.part().reach;
@@ -129,10 +198,8 @@ template <class Order, class Limit>
     float const x = c.at(place(b, noise.first_of(first + b)));
     if (x > no_logit) { bound = fmaxf(bound, score(x, least)); }
   }
-  auto const floor = static_cast<std::uint32_t>(c.team().join_block(order_key(bound), take_max{}));
-  if (threadIdx.x == 0) { c.team().shared().bucket = floor; }
-  __syncthreads();
-  bound = from_order_key(c.team().shared().bucket);
+  bound =
+    from_order_key(static_cast<std::uint32_t>(c.team().join_block(order_key(bound), take_max{})));
 
   std::uint64_t winner = 0;
   unsigned const row = threadIdx.x % rows;

@@ -41,6 +41,9 @@ struct alignas(16) sample_shared {
   std::uint64_t histogram[sample_buckets];  // the row's
   std::uint64_t above;
   std::uint32_t bucket;
+  std::uint32_t collected;  // how many of these are there
+  float logits[sample_threads];
+  std::uint32_t tokens[sample_threads];
 };
 
 /// The blocks that work on one row: a cluster, whose shared memory they reach, or one block alone.
@@ -85,7 +88,7 @@ class sample_team {
 #endif
   }
 
-  /// Joins what all threads have, for all of them; 0 is neutral. Two barriers.
+  /// Joins what all threads have, for all of them; 0 is neutral.
   template <class Op>
   [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, Op op) {
     x = join_block(x, op);
@@ -95,7 +98,7 @@ class sample_team {
     return across_warp(lane < size_ ? *peer(&shared_.joined[turn_], lane) : std::uint64_t{0}, op);
   }
 
-  /// The same among the threads of this block; the result is the first warp's alone.
+  /// The same among the threads of this block.
   template <class Op>
   [[nodiscard]] __device__ std::uint64_t join_block(std::uint64_t x, Op op) {
     turn_ ^= 1;  // who is late still reads the other one
@@ -103,7 +106,6 @@ class sample_team {
     x = across_warp(x, op);
     if (lane == 0) { shared_.warp[turn_][threadIdx.x / 32] = x; }
     __syncthreads();
-    if (threadIdx.x >= 32) { return x; }
     return across_warp(lane < sample_warps ? shared_.warp[turn_][lane] : std::uint64_t{0}, op);
   }
 
@@ -114,7 +116,8 @@ class sample_team {
   unsigned turn_ = 0;
 };
 
-/// A histogram of a row, of integers of up to 2^41 that many blocks add up.
+/// A histogram of a row, of integers that many blocks add up. Unless `Wide`, no sum reaches 2^32.
+template <bool Wide>
 class row_histogram {
  public:
   __device__ explicit row_histogram(sample_team& team) : team_{team}, shared_{team.shared()} {}
@@ -194,9 +197,11 @@ class row_histogram {
     if (sum_ == 0) { return; }
     auto const low = static_cast<std::uint32_t>(sum_);
     std::uint32_t const old = atomicAdd(&shared_.low[last_], low);
-    std::uint32_t const high =
-      static_cast<std::uint32_t>(sum_ >> 32) + static_cast<std::uint32_t>(old + low < old);
-    if (high != 0) { atomicAdd(&shared_.high[last_], high); }
+    if constexpr (Wide) {
+      std::uint32_t const high =
+        static_cast<std::uint32_t>(sum_ >> 32) + static_cast<std::uint32_t>(old + low < old);
+      if (high != 0) { atomicAdd(&shared_.high[last_], high); }
+    }
     sum_ = 0;
   }
 
