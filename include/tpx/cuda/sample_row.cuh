@@ -58,19 +58,17 @@ struct logits_view {
   std::uint32_t const* mask;  // null: all are allowed
   std::uint32_t end;
 
-  /// -infinity for what is none; `token` is a multiple of 4.
+  /// Whether four logits can be loaded at once.
+  [[nodiscard]] __device__ bool whole(std::uint32_t token) const {
+    return token + 4 <= end && reinterpret_cast<std::uintptr_t>(logits) % (4 * sizeof(T)) == 0;
+  }
+  /// -infinity for what is no candidate; `token` is a multiple of 4.
   [[nodiscard]] __device__ float4 four(std::uint32_t token) const {
-    float4 x{no_logit, no_logit, no_logit, no_logit};
-    if (token >= end) { return x; }
-    if (token + 4 <= end && reinterpret_cast<std::uintptr_t>(logits) % (4 * sizeof(T)) == 0) {
-      x = load_four(logits + token);
-    } else {
-      x.x = static_cast<float>(logits[token]);
-      if (token + 1 < end) { x.y = static_cast<float>(logits[token + 1]); }
-      if (token + 2 < end) { x.z = static_cast<float>(logits[token + 2]); }
-      if (token + 3 < end) { x.w = static_cast<float>(logits[token + 3]); }
-    }
-    return x;
+    if (whole(token)) { return load_four(logits + token); }
+    auto const one = [&](std::uint32_t t) {
+      return t < end ? static_cast<float>(logits[t]) : no_logit;
+    };
+    return {one(token), one(token + 1), one(token + 2), one(token + 3)};
   }
   [[nodiscard]] __device__ std::uint32_t allowed(std::uint32_t token) const {
     return mask == nullptr || token >= end ? 15u : __ldg(mask + token / 32) >> token % 32 & 15u;
@@ -105,14 +103,17 @@ template <class T>
   for (unsigned i = threadIdx.x * 4; i < part.count; i += at_once * sample_threads * 4) {
     float4 x[at_once];
     std::uint32_t allowed[at_once];
-    for (unsigned k = 0; k < at_once; ++k) {
+    TPX_UNROLL
+    for (unsigned k = 0; k < at_once; ++k) {  // all on the way before the first is looked at
       unsigned const token = part.begin + i + k * sample_threads * 4;
-      x[k] = row.four(token);
       allowed[k] = row.allowed(token);
+      if (row.whole(token)) { x[k] = load_four(row.logits + token); }
     }
+    TPX_UNROLL
     for (unsigned k = 0; k < at_once; ++k) {
       unsigned const at = i + k * sample_threads * 4;
       if (at >= part.count) { break; }
+      if (!row.whole(part.begin + at)) { x[k] = row.four(part.begin + at); }
       if ((allowed[k] & 1) == 0) { x[k].x = no_logit; }
       if ((allowed[k] & 2) == 0) { x[k].y = no_logit; }
       if ((allowed[k] & 4) == 0) { x[k].z = no_logit; }
