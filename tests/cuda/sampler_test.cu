@@ -309,6 +309,15 @@ TEST_CASE("a GPU remembers what mirostat does", "[cuda]") {
           }) == "");
 }
 
+TEST_CASE("a GPU sums over candidates as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  using chain = sampler<DynamicTemperature, TopNSigma, Typical, Gumbel>::parameters;
+  REQUIRE(everywhere<DynamicTemperature, TopNSigma, Typical, Gumbel>("sums", [](std::size_t r) {
+            return chain{DynamicTemperature{.low = among(r, 1, 0.5), .high = among(r, 1, 2)},
+                         TopNSigma{among(r, 0, 1, 0.5)}, Typical{among(r, 0.9, 1, 0.5, 0.99, 0)}};
+          }) == "");
+}
+
 TEST_CASE("a chain may cut, scale and edit in any order on a GPU", "[cuda]") {
   if (no_gpu()) { SKIP("no GPU"); }
   using chain = sampler<Temperature, MinP, Penalties, TopP, TopK, Argmax>::parameters;

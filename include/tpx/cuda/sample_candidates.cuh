@@ -121,6 +121,26 @@ class cuda_candidates {
     return std::log(static_cast<double>(fixed_total()) / detail::fixed_one);
   }
 
+  struct spread {
+    std::uint64_t mass;
+    std::uint64_t depth;
+    std::uint64_t count;
+  };
+  [[nodiscard]] __device__ spread masses() {
+    auto const sums = fixed_sums([best = best()](float x, auto add) {
+      float const mass = detail::mass_of(x, best);
+      add(mass, mass > 0 ? (best - x) * mass : 0.0f, x > detail::no_logit ? 1.0f : 0.0f);
+    });
+    return {sums[0], sums[1], sums[2] >> 40};
+  }
+
+  [[nodiscard]] __device__ detail::three_sums depth_moments() {
+    return fixed_sums([best = best()](float x, auto add) {
+      float const depth = (best - x) * 0x1p-10f;
+      if (depth < 1) { add(depth, depth * depth, 1.0f); }
+    });
+  }
+
   [[nodiscard]] __device__ std::uint64_t count_over(float than) {
     std::uint64_t count = 0;
     for_each([&count, than](std::uint32_t, float x) { count += x > than ? 1 : 0; });
@@ -143,6 +163,13 @@ class cuda_candidates {
     float const most = best();
     floor_ = fmaxf(floor_, unscaled(floor < most ? floor : most));
     total_ = 0;
+  }
+
+  template <class Order>
+  __device__ void keep_until(Order const& order, float end) {
+    rewrite([&](std::uint32_t, float x) {
+      return x > detail::no_logit && order.order(x) >= end ? x : detail::no_logit;
+    });
   }
 
   __device__ void keep_only(token_id only) {
@@ -228,6 +255,21 @@ class cuda_candidates {
       f(token + 2, x.z);
       f(token + 3, x.w);
     }
+  }
+
+  /// f(logit, add) calls add with three reals of 0 to 1, or not; their sums in units of 2^-40.
+  template <class F>
+  [[nodiscard]] __device__ detail::three_sums fixed_sums(F f) {
+    detail::three_sums sums{};
+    for_each([&](std::uint32_t, float x) {
+      f(x, [&](float a, float b, float c) {
+        sums[0] += detail::fixed_of(a);
+        sums[1] += detail::fixed_of(b);
+        sums[2] += detail::fixed_of(c);
+      });
+    });
+    for (std::uint64_t& sum : sums.value) { sum = join(sum, detail::take_sum{}); }
+    return sums;
   }
 
   /// Every token gets the logit f(token, logit).

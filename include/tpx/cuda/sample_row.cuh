@@ -24,6 +24,13 @@ struct seen_token {
   float sum;
 };
 
+/// std::array is of the CPU.
+struct three_sums {
+  std::uint64_t value[3];
+  __device__ std::uint64_t& operator[](unsigned i) { return value[i]; }
+  __device__ std::uint64_t operator[](unsigned i) const { return value[i]; }
+};
+
 /// A thread's token, if there are more than its number.
 struct few_tokens {
   float raw = no_logit;

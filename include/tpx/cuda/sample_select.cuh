@@ -11,19 +11,23 @@ namespace detail {
 /// more of 1024 buckets over the bits of the candidates in there say which of them.
 template <class Order>
 class cuda_selection {
-  static_assert(Order::by_logit, "only orders by logit run on GPUs");
   using histogram = row_histogram<!Order::counts>;
 
  public:
-  __device__ explicit cuda_selection(cuda_candidates& from)
-      : from_{from}, best_{from.best()}, histogram_{from.team()} {}
+  __device__ cuda_selection(cuda_candidates& from, Order const& order)
+      : from_{from},
+        order_{order},
+        best_{from.best()},
+        first_{Order::by_logit ? best_ : 0.0f},
+        histogram_{from.team()} {}
 
   [[nodiscard]] __device__ float end(std::uint64_t count) {
     return end_at([count](std::uint64_t) { return count - 1; });
   }
   [[nodiscard]] __device__ float end(double part) {
     return end_at([part](std::uint64_t total) {
-      return static_cast<std::uint64_t>(part * static_cast<double>(total));
+      auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
+      return Order::passes && most > 0 ? most - 1 : most;
     });
   }
 
@@ -71,7 +75,7 @@ class cuda_selection {
   [[nodiscard]] __device__ float among(float x, unsigned count, std::uint64_t limit,
                                        std::uint64_t above) {
     auto& shared = from_.team().shared();
-    std::uint32_t const key = x > no_logit ? order_key(x) : 0;
+    std::uint32_t const key = x > no_logit ? order_key(order_.order(x)) : 0;
     shared.low[threadIdx.x] = key;
     shared.histogram[threadIdx.x] = key != 0 ? weight(x) : 0;
     if (threadIdx.x == 0) { shared.bucket = 0; }
@@ -98,10 +102,10 @@ class cuda_selection {
   /// By the bits of what is in a bucket.
   [[nodiscard]] __device__ float among_many(typename histogram::place const& coarse,
                                             std::uint64_t limit) {
-    float const upper = best_ - static_cast<float>(coarse.bucket) * 0x1p-5f;
-    float const spare = (fabsf(best_) + fabsf(upper) + 1) * 0x1p-20f;
+    float const upper = first_ - static_cast<float>(coarse.bucket) * 0x1p-5f;
+    float const spare = (fabsf(first_) + fabsf(upper) + 1) * 0x1p-20f;
     bool const last = coarse.bucket + 1 == sample_buckets;
-    std::uint32_t high = order_key(fminf(upper + spare, best_));
+    std::uint32_t high = order_key(fminf(upper + spare, first_));
     std::uint32_t low = order_key(last ? -0x1.fffffep127f : upper - 0x1p-5f - spare);
     std::uint64_t above = coarse.above;
     while (low != high) {
@@ -111,8 +115,8 @@ class cuda_selection {
       int const shift = bits > digit ? bits - digit : 0;
       histogram_.clear();
       from_.for_each([&](std::uint32_t, float x) {
-        std::uint32_t const key = order_key(x);
-        if (key >= low && key <= high && bucket(x) == coarse.bucket) {
+        std::uint32_t const key = order_key(order_.order(x));
+        if (x > no_logit && key >= low && key <= high && bucket(x) == coarse.bucket) {
           histogram_.add((key - low) >> shift, weight(x));
         }
       });
@@ -134,7 +138,7 @@ class cuda_selection {
 
   [[nodiscard]] __device__ std::uint32_t bucket(float x) const {
     return static_cast<std::uint32_t>(
-      fminf((best_ - x) * 32.0f, static_cast<float>(sample_buckets - 1)));
+      fminf((first_ - order_.order(x)) * 32.0f, static_cast<float>(sample_buckets - 1)));
   }
   [[nodiscard]] __device__ std::uint64_t weight(float x) const {
     if constexpr (Order::counts) {
@@ -145,7 +149,9 @@ class cuda_selection {
   }
 
   cuda_candidates& from_;
+  Order order_;
   float best_;
+  float first_;
   histogram histogram_;
 };
 
@@ -153,8 +159,8 @@ class cuda_selection {
 
 /// Where the first ones in an order end, to a limit that is a count or a part of the whole.
 template <class Order, class Limit>
-[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const&, Limit limit) {
-  return detail::cuda_selection<Order>{c}.end(limit);
+[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, Limit limit) {
+  return detail::cuda_selection<Order>{c, order}.end(limit);
 }
 
 /// A draw from the softmax of the candidates, the same as the Cpu space's. First each block of 16

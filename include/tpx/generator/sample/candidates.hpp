@@ -72,6 +72,32 @@ class candidates {
     return sums;
   }
 
+  /// Of all candidates, with depth = best() - logit: 24 bytes reduced.
+  struct spread {
+    std::uint64_t mass;   // sum of e^-depth, in units of 2^-40
+    std::uint64_t depth;  // sum of depth * e^-depth, in the same units
+    std::uint64_t count;
+  };
+  [[nodiscard]] spread masses() {
+    auto const sums = fixed_sums<3>([best = best()](auto& x) {
+      x[2] = __builtin_convertvector(-(x[0] > detail::no_logit), detail::lanes);
+      detail::mass_and_depth(x, best);
+    });
+    return {sums[0], sums[1], sums[2] >> 40};
+  }
+
+  /// Of candidates with depth = (best() - logit) / 1024 under 1: sums of depth, its square and 1,
+  /// in units of 2^-40. 24 bytes reduced.
+  [[nodiscard]] std::array<std::uint64_t, 3> depth_moments() {
+    return fixed_sums<3>([best = best()](auto& x) {
+      detail::lanes const depth = (best - x[0]) * 0x1p-10f;
+      x[2] = __builtin_convertvector(-(depth < 1.0f), detail::lanes);
+      x[0] = depth;
+      detail::keep_or_zero(x[0], depth < 1.0f);
+      x[1] = x[0] * x[0];
+    });
+  }
+
   /// How many candidates have a logit over `than`. 8 bytes reduced.
   [[nodiscard]] std::uint64_t count_over(float than) {
     return fixed_sums<1>([than](auto& x) {
@@ -106,6 +132,16 @@ class candidates {
   void keep_from(float floor) {
     row_.keep_from(std::min(floor, best()));
     total_ = 0;
+  }
+
+  /// Only those that come no later than `end` in an order stay candidates.
+  template <class Order>
+  void keep_until(Order const& order, float end) {
+    transform([&](detail::lanes& x, token_id) {
+      detail::lanes y = x;
+      order.order(y);
+      detail::keep(x, y >= end);
+    });
   }
 
   /// Only this token, which is a candidate, stays one.

@@ -13,6 +13,7 @@ struct largest_first {
   static constexpr bool by_logit = true;
   static constexpr bool passes = true;
   void order(lanes&) const {}
+  [[nodiscard]] TPX_HD float order(float x) const { return x; }
 };
 
 /// The likeliest come first, and weigh their probability. The one that would pass the limit is not
@@ -22,6 +23,7 @@ struct likeliest_first {
   static constexpr bool by_logit = true;
   static constexpr bool passes = false;
   void order(lanes&) const {}
+  [[nodiscard]] TPX_HD float order(float x) const { return x; }
 };
 
 /// Those nearest to a logit come first, and weigh their probability. The one that reaches the limit
@@ -37,6 +39,7 @@ struct nearest_first {
     absolute(x);
     x = -x;
   }
+  [[nodiscard]] TPX_HD float order(float x) const { return x > center ? center - x : x - center; }
 };
 
 /// How far the candidates that come first in an order are to be kept for their weights to come to a
