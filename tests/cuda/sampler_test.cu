@@ -2,6 +2,7 @@
 // The sampler on a GPU against that of the Cpu space: the same token, status and scores.
 #include "generator/sampler_oracle.hpp"
 
+#include <tpx/cuda/sample_mask.cuh>
 #include <tpx/cuda/sampler.cuh>
 
 #include <catch2/catch_test_macros.hpp>
@@ -420,6 +421,42 @@ TEST_CASE("a graph of one sample draws a whole text on a GPU", "[cuda]") {
     auto copy = there_now;
     REQUIRE(std::abs(copy.get<Mirostat2>().mu - memory.get<Mirostat2>().mu) < 1e-5f);
   }
+}
+
+TEST_CASE("masks leave what they allow and nothing else on a GPU", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  std::mt19937 random{3};
+  auto const check = [&]<class T>(T, std::size_t columns, std::size_t words, bool one) {
+    constexpr std::size_t rows = 3;
+    std::vector<T> logits(rows * columns);
+    for (T& x : logits) { x = static_cast<T>(static_cast<float>(random() % 100)); }
+    std::vector<std::uint32_t> masks(one ? words : rows * words);
+    for (auto& w : masks) { w = random() % 4 == 0 ? ~0u : static_cast<std::uint32_t>(random()); }
+    on_gpu<T> const there{logits};
+    on_gpu<std::uint32_t> const masks_there{masks};
+    apply_masks(std::span<T>{there.data(), logits.size()}, columns,
+                std::span<std::uint32_t const>{masks_there.data(), masks.size()}, words, nullptr);
+    auto const got = there.get();
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      std::span const mask{masks.data() + (one ? 0 : i / columns * words), words};
+      bool const allowed = mask_allows(mask, static_cast<token_id>(i % columns));
+      float const right = allowed ? static_cast<float>(logits[i]) : -inf;
+      wrong += static_cast<float>(got[i]) != right;
+    }
+    INFO(columns << " columns, " << words << " words");
+    REQUIRE(wrong == 0);
+  };
+  for (std::size_t const columns : {1u, 31u, 33u, 1000u, 128'257u}) {
+    for (std::size_t const words : {std::size_t{1}, (columns + 31) / 32}) {
+      check(float{}, columns, words, false);
+      check(bfloat16{}, columns, words, true);
+    }
+  }
+  std::vector<std::uint32_t> words(3);
+  std::vector<float> logits(100);
+  REQUIRE_THROWS_AS(
+    apply_masks(std::span{logits}, 33, std::span<std::uint32_t const>{words}, 2, nullptr), error);
 }
 
 TEST_CASE("masses on a GPU are those of sixteen lanes", "[cuda]") {
