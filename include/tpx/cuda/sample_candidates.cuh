@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/cuda/sample_histogram.cuh>
 #include <tpx/cuda/sample_row.cuh>
 
 namespace tpx {
@@ -12,31 +13,39 @@ namespace tpx {
 /// Exactly `candidates`' numbers: sums are of integers, and nothing is fused or reordered.
 class cuda_candidates {
  public:
-  __device__ cuda_candidates(detail::sample_team& team, detail::sample_part const& part,
-                             detail::running_best const& best, std::uint64_t seed,
-                             std::uint64_t step)
-      : team_{team}, part_{part}, mine_{best}, seed_{seed}, step_{step} {}
+  __device__ cuda_candidates(detail::sample_part const& part, detail::running_best const& best,
+                             std::uint64_t seed, std::uint64_t step)
+      : part_{part}, mine_{best}, seed_{seed}, step_{step} {}
 
   [[nodiscard]] __device__ sample_status status() const { return status_; }
-  [[nodiscard]] __device__ detail::sample_team& team() { return team_; }
   [[nodiscard]] __device__ detail::sample_part const& part() const { return part_; }
+  [[nodiscard]] __device__ detail::sample_team& team() { return team_; }
   [[nodiscard]] __device__ float scale() const { return scale_; }
   [[nodiscard]] __device__ std::uint64_t seed() const { return seed_; }
   [[nodiscard]] __device__ std::uint64_t step() const { return step_; }
 
-  /// The logit at a place of this block's part; -infinity for what is no candidate.
+  /// What a stored logit counts as; -infinity for what is no candidate.
+  [[nodiscard]] __device__ float seen(float raw) const {
+    return raw >= floor_ ? raw * scale_ : detail::no_logit;
+  }
+  /// The logit at a place of this block's part.
   [[nodiscard]] __device__ float at(unsigned i) const { return seen(part_.logits[i]); }
 
   /// Calls f(token, logit) for this thread's tokens.
   template <class F>
   __device__ void for_each(F f) const {
-    each_raw([&](std::uint32_t token, float raw) { f(token, seen(raw)); });
+    each_raw([&f, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
+      f(token, raw >= floor ? raw * scale : detail::no_logit);
+    });
   }
 
   /// Joins what all threads have.
-  template <class Op>
-  [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, Op op) {
-    return few_ ? team_.join_block(x, op) : team_.join(x, op);
+  [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, detail::joined_by how) {
+    return team_.join(x, how, !few_);
+  }
+  /// The same of this block alone.
+  [[nodiscard]] __device__ std::uint64_t join_block(std::uint64_t x, detail::joined_by how) {
+    return team_.join(x, how, false);
   }
 
   /// Whether each thread has one candidate at most, in `few()`, and all blocks have the same.
@@ -47,31 +56,33 @@ class cuda_candidates {
   /// many.
   template <class F>
   [[nodiscard]] __device__ bool collect(F keep, detail::few_tokens& to) const {
-    auto& shared = team_.shared();
+    auto& shared = detail::shared_of_block();
     if (threadIdx.x == 0) { shared.collected = 0; }
     __syncthreads();
-    each_raw([&](std::uint32_t token, float raw) {
-      if (!keep(seen(raw))) { return; }
+    each_raw([&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
+      if (!(raw >= floor && keep(raw * scale))) { return; }
       std::uint32_t const i = atomicAdd(&shared.collected, 1u);
       if (i >= detail::sample_threads) { return; }
       shared.logits[i] = raw;
       shared.tokens[i] = token;
     });
-    team_.sync();
+    detail::team_sync();
     unsigned const lane = threadIdx.x % 32;
-    std::uint32_t const theirs = lane < team_.size() ? *team_.peer(&shared.collected, lane) : 0;
-    to.count = detail::across_warp(theirs, detail::take_sum{});
+    unsigned const size = detail::team_size();
+    std::uint32_t const theirs = lane < size ? *detail::peer(&shared.collected, lane) : 0;
+    to.count = static_cast<std::uint32_t>(detail::join_warp(theirs, detail::joined_by::sum));
     if (to.count > detail::sample_threads) {
-      team_.sync();
+      detail::team_sync();
       return false;
     }
     std::uint32_t at = threadIdx.x;
     bool found = false;
-    for (unsigned r = 0; r < team_.size(); ++r) {
+    TPX_ROLLED
+    for (unsigned r = 0; r < size; ++r) {
       std::uint32_t const n = __shfl_sync(~0u, theirs, static_cast<int>(r));
       if (!found && at < n) {
-        to.raw = *team_.peer(&shared.logits[at], r);
-        to.token = *team_.peer(&shared.tokens[at], r);
+        to.raw = *detail::peer(&shared.logits[at], r);
+        to.token = *detail::peer(&shared.tokens[at], r);
         found = true;
       }
       at -= n;
@@ -79,20 +90,16 @@ class cuda_candidates {
     return true;
   }
 
-  /// From here on only tokens with keep(logit), which are all candidates, if they are few enough.
-  template <class F>
-  __device__ void narrow(F keep) {
-    detail::few_tokens found;
-    if (!few_ && collect(keep, found)) {
-      member_ = found;
-      few_ = true;
-    }
+  /// From here on only these, which were collected.
+  __device__ void narrow(detail::few_tokens const& to) {
+    member_ = to;
+    few_ = true;
   }
 
   [[nodiscard]] __device__ float best() {
     if (best_known_) { return best_; }
     if (!raw_known_) {
-      auto const key = static_cast<std::uint32_t>(join(mine_.key(), detail::take_max{}));
+      auto const key = static_cast<std::uint32_t>(join(mine_.key(), detail::joined_by::max));
       not_a_number_ = key == ~0u;
       raw_best_ = detail::from_order_key(key);
       raw_known_ = true;
@@ -113,12 +120,12 @@ class cuda_candidates {
       for_each([&sum, best = best()](std::uint32_t, float x) {
         sum += detail::fixed_of(detail::mass_of(x, best));
       });
-      total_ = join(sum, detail::take_sum{});
+      total_ = join(sum, detail::joined_by::sum);
     }
     return total_;
   }
   [[nodiscard]] __device__ double log_total() {
-    return std::log(static_cast<double>(fixed_total()) / detail::fixed_one);
+    return detail::ln(static_cast<double>(fixed_total()) / detail::fixed_one);
   }
 
   struct spread {
@@ -144,7 +151,7 @@ class cuda_candidates {
   [[nodiscard]] __device__ std::uint64_t count_over(float than) {
     std::uint64_t count = 0;
     for_each([&count, than](std::uint32_t, float x) { count += x > than ? 1 : 0; });
-    return join(count, detail::take_sum{});
+    return join(count, detail::joined_by::sum);
   }
 
   template <class F>
@@ -188,6 +195,7 @@ class cuda_candidates {
       mine_.nan = mine_.nan || logit != logit;
     };
     if (few_) {
+      TPX_ROLLED
       for (unsigned i = 0; i < seen_count_ && threadIdx.x < member_.count; ++i) {
         if (static_cast<std::uint32_t>(seen_[i].token) == member_.token) {
           edit(member_.raw, seen_[i]);
@@ -195,6 +203,7 @@ class cuda_candidates {
       }
     } else {
       __syncthreads();
+      TPX_ROLLED
       for (unsigned i = threadIdx.x; i < seen_count_; i += detail::sample_threads) {
         unsigned const at = static_cast<std::uint32_t>(seen_[i].token) - part_.begin;
         if (at < part_.count) { edit(part_.logits[at], seen_[i]); }
@@ -205,7 +214,7 @@ class cuda_candidates {
   }
 
   [[nodiscard]] __device__ std::uint64_t largest(std::uint64_t mine) {
-    return join(mine, detail::take_max{});
+    return join(mine, detail::joined_by::max);
   }
 
   [[nodiscard]] __device__ float logit(token_id token) {
@@ -217,7 +226,7 @@ class cuda_candidates {
       here = at(wanted - part_.begin);
     }
     return detail::from_order_key(
-      static_cast<std::uint32_t>(join(detail::order_key(here), detail::take_max{})));
+      static_cast<std::uint32_t>(join(detail::order_key(here), detail::joined_by::max)));
   }
 
   /// What `edit_seen` goes through: all tokens of the row's history that count.
@@ -227,10 +236,6 @@ class cuda_candidates {
   }
 
  private:
-  [[nodiscard]] __device__ float seen(float raw) const {
-    return raw >= floor_ ? raw * scale_ : detail::no_logit;
-  }
-
   __device__ void forget() {
     best_known_ = false;
     total_ = 0;
@@ -247,13 +252,10 @@ class cuda_candidates {
       if (threadIdx.x < member_.count) { f(member_.token, member_.raw); }
       return;
     }
-    for (unsigned i = threadIdx.x * 4; i < part_.count; i += detail::sample_threads * 4) {
-      float4 const x = *reinterpret_cast<float4 const*>(part_.logits + i);
-      std::uint32_t const token = part_.begin + i;
-      f(token, x.x);
-      f(token + 1, x.y);
-      f(token + 2, x.z);
-      f(token + 3, x.w);
+    detail::sample_part const part = part_;
+    TPX_ROLLED
+    for (unsigned i = threadIdx.x; i < part.count; i += detail::sample_threads) {
+      f(part.begin + i, part.logits[i]);
     }
   }
 
@@ -268,7 +270,7 @@ class cuda_candidates {
         sums[2] += detail::fixed_of(c);
       });
     });
-    for (std::uint64_t& sum : sums.value) { sum = join(sum, detail::take_sum{}); }
+    for (std::uint64_t& sum : sums.value) { sum = join(sum, detail::joined_by::sum); }
     return sums;
   }
 
@@ -300,6 +302,7 @@ class cuda_candidates {
     std::uint32_t const lowest = detail::order_key(detail::no_logit);
     std::uint32_t const most = detail::order_key(-detail::no_logit) - lowest;
     std::uint32_t below = 0;  // so many floats from the lowest on are not enough
+    TPX_ROLLED
     for (int shift = 27; shift > -5; shift -= 5) {
       int const bits = shift < 0 ? 0 : shift;
       std::uint32_t const lane = threadIdx.x % 32;
@@ -311,7 +314,7 @@ class cuda_candidates {
     return detail::from_order_key(lowest + below);
   }
 
-  detail::sample_team& team_;
+  detail::sample_team team_;
   detail::sample_part part_;
   detail::running_best mine_;
   std::uint64_t seed_;

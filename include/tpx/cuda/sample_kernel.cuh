@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/cuda/sample_draw.cuh>
 #include <tpx/cuda/sample_request.cuh>
 #include <tpx/cuda/sample_select.cuh>
 
@@ -37,7 +38,7 @@ __device__ void look_at_raw(sample_team& team, logits_view<T> const& row, sample
     }
   };
   each([&](float x) { mine.add(x); });
-  auto const key = static_cast<std::uint32_t>(team.join(mine.key(), take_max{}));
+  auto const key = static_cast<std::uint32_t>(team.join(mine.key(), joined_by::max));
   float const best = from_order_key(key);
   if (key == ~0u || best > 1e30f) {
     result = {.status = sample_status::not_a_number};
@@ -50,9 +51,9 @@ __device__ void look_at_raw(sample_team& team, logits_view<T> const& row, sample
     mass += fixed_of(mass_of(x, best));
     over += x > logit ? 1 : 0;
   });
-  mass = team.join(mass, take_sum{});
-  over = team.join(over, take_sum{});
-  double const log_total = std::log(static_cast<double>(mass) / fixed_one);
+  mass = team.join(mass, joined_by::sum);
+  over = team.join(over, joined_by::sum);
+  double const log_total = ln(static_cast<double>(mass) / fixed_one);
   result.raw_logprob = static_cast<float>(static_cast<double>(logit - best) - log_total);
   result.rank = static_cast<std::uint32_t>(over) + 1;
 }
@@ -79,23 +80,22 @@ __device__ void tell_stage(cuda_candidates& c, Chosen const& chosen, token_id to
   }
 }
 
-/// What a block does, with so much shared memory.
+/// What a block does.
 template <bool Outside, class T, class... Stages>
-__device__ void sample_row(sample_launch<T, Stages...> const& work, std::byte* block_memory) {
-  auto& shared = *reinterpret_cast<sample_shared*>(block_memory);
-  auto* const reach = reinterpret_cast<float*>(block_memory + sizeof(sample_shared));
-  sample_team team{shared};
-  unsigned const r = blockIdx.x / team.size();
+__device__ void sample_row(sample_launch<T, Stages...> const& work) {
+  auto* const reach = reinterpret_cast<float*>(memory_of_block() + sizeof(sample_shared));
+  unsigned const r = blockIdx.x / team_size();
   sample_part part{.logits = reach + work.part / chunk_rows,
                    .reach = reach,
-                   .begin = team.rank() * work.part,
+                   .begin = team_rank() * work.part,
                    .count = work.part};
   if constexpr (Outside) { part.logits = work.outside + std::size_t{r} * work.part; }
 
   device_row<Stages...> const row = work.rows[r];
   logits_view<T> view{work.logits + r * work.stride, row.mask, row.end};
   sample_state<Stages...> memory = row.memory;
-  cuda_candidates c{team, part, take_part(view, part), row.seed, row.step};
+  cuda_candidates c{part, take_part(view, part), row.seed, row.step};
+  __syncthreads();
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
@@ -116,11 +116,11 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work, std::byte* b
       float const depth = c.logit(result.token) - c.best();
       result.logprob = static_cast<float>(static_cast<double>(depth) - c.log_total());
       view.end = work.vocab;
-      look_at_raw(team, view, part, result.token, result);
+      look_at_raw(c.team(), view, part, result.token, result);
     }
   }
-  team.sync();  // nobody reads another's memory, or the row, any more
-  if (team.rank() != 0 || threadIdx.x != 0) { return; }
+  team_leave();
+  if (team_rank() != 0 || threadIdx.x != 0) { return; }
   if (result.status != sample_status::ok) {
     result.token = -1;
   } else {
@@ -140,8 +140,7 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work, std::byte* b
 template <bool Outside, class T, class... Stages>
 __global__ void __launch_bounds__(sample_threads, 2)
   sample_rows(sample_launch<T, Stages...> const work) {
-  extern __shared__ __align__(16) std::byte block_memory[];
-  sample_row<Outside>(work, block_memory);
+  sample_row<Outside>(work);
 }
 
 }  // namespace tpx::detail

@@ -100,12 +100,11 @@ __global__ void __launch_bounds__(256) see_rows(seen_launch<Stages...> const wor
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
-  extern __shared__ __align__(16) std::byte memory_of_block[];
   __shared__ std::uint32_t count;
   std::size_t const r = blockIdx.x;
   device_row<Stages...> const& row = work.rows[r];
   auto* const slots = work.outside != nullptr ? work.outside + r * slots_for(work.room)
-                                              : reinterpret_cast<seen_slot*>(memory_of_block);
+                                              : reinterpret_cast<seen_slot*>(memory_of_block());
   if (threadIdx.x == 0) { count = 0; }
   __syncthreads();
   seen_pass pass{slots,       work.seen + r * work.room, count,

@@ -7,75 +7,74 @@
 namespace tpx {
 namespace detail {
 
-/// `selection` on a GPU: a histogram over 1/32 nats says which bucket the limit falls into, and
-/// more of 1024 buckets over the bits of the candidates in there say which of them.
-template <class Order>
+/// `largest_first`, `likeliest_first` or `nearest_first`: known at run time, so that all stages use
+/// one function.
+struct cuda_order {
+  bool counts;
+  bool by_logit;
+  bool passes;
+  float center;
+
+  __device__ explicit cuda_order(largest_first) : cuda_order{true, true, true, 0} {}
+  __device__ explicit cuda_order(likeliest_first) : cuda_order{false, true, false, 0} {}
+  __device__ explicit cuda_order(nearest_first o) : cuda_order{false, false, true, o.center} {}
+
+  [[nodiscard]] __device__ float place(float x) const { return by_logit ? x : -fabsf(x - center); }
+
+ private:
+  __device__ cuda_order(bool count, bool logit, bool pass, float middle)
+      : counts{count}, by_logit{logit}, passes{pass}, center{middle} {}
+};
+
+/// `selection` on a GPU: a histogram over 1/16 nats says which bucket the limit falls into. Of few
+/// candidates in there each thread compares one with all; of many, histograms over their bits say
+/// which it is.
 class cuda_selection {
-  using histogram = row_histogram<!Order::counts>;
-
  public:
-  __device__ cuda_selection(cuda_candidates& from, Order const& order)
-      : from_{from},
-        order_{order},
-        best_{from.best()},
-        first_{Order::by_logit ? best_ : 0.0f},
-        histogram_{from.team()} {}
+  __device__ cuda_selection(cuda_candidates& from, cuda_order const& order)
+      : from_{from}, order_{order}, best_{from.best()}, first_{order.by_logit ? best_ : 0.0f} {}
 
-  [[nodiscard]] __device__ float end(std::uint64_t count) {
-    return end_at([count](std::uint64_t) { return count - 1; });
-  }
-  [[nodiscard]] __device__ float end(double part) {
-    return end_at([part](std::uint64_t total) {
-      auto const most = static_cast<std::uint64_t>(part * static_cast<double>(total));
-      return Order::passes && most > 0 ? most - 1 : most;
-    });
+  [[nodiscard]] __device__ float end(sum_limit const& limit) {
+    if (from_.status() != sample_status::ok) { return no_logit; }
+    sample_shared const& shared = shared_of_block();
+    if (!from_.are_few()) {
+      row_histogram histogram;
+      from_.for_each([&, self = *this](std::uint32_t, float x) {
+        if (x > no_logit) { histogram.add(self.bucket(x), self.weight(x)); }
+      });
+      histogram.find(limit, false);
+      std::uint32_t const bucket_of_end = shared.bucket;
+      if (bucket_of_end == sample_threads) { return no_logit; }
+      std::uint64_t const number = shared.limit;
+      std::uint64_t const above = shared.above;
+      bool const narrows = order_.counts && number < sample_threads;
+      few_tokens found;
+      bool const few = from_.collect(
+        [&, self = *this](float x) {
+          if (!(x > no_logit)) { return false; }
+          std::uint32_t const b = self.bucket(x);
+          return narrows ? b <= bucket_of_end : b == bucket_of_end;
+        },
+        found);
+      if (!few) { return among_many(bucket_of_end, number, above); }
+      if (!narrows) {
+        float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
+        return among(x, found.count, number, above);
+      }
+      from_.narrow(found);
+    }
+    float x = no_logit;
+    from_.for_each([&x](std::uint32_t, float logit) { x = logit; });
+    std::uint64_t const total = from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
+    return among(x, from_.few().count, limit.of(total), 0);
   }
 
  private:
-  template <class F>
-  [[nodiscard]] __device__ float end_at(F limit_of) {
-    if (from_.status() != sample_status::ok) { return no_logit; }
-    if (from_.are_few()) { return among_few(limit_of); }
-    histogram_.clear();
-    from_.for_each([this](std::uint32_t, float x) {
-      if (x > no_logit) { histogram_.add(bucket(x), weight(x)); }
-    });
-    std::uint64_t limit = 0;
-    auto const coarse = histogram_.find(
-      [&](std::uint64_t total) {
-        limit = limit_of(total);
-        return limit;
-      },
-      false);
-    if (coarse.bucket == sample_buckets) { return no_logit; }
-    if (Order::counts && limit < sample_threads) {
-      from_.narrow([&](float x) { return x > no_logit && bucket(x) <= coarse.bucket; });
-      if (from_.are_few()) { return among_few(limit_of); }
-    }
-    few_tokens found;
-    if (from_.collect([&](float x) { return x > no_logit && bucket(x) == coarse.bucket; }, found)) {
-      float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
-      return among(x, found.count, limit, coarse.above);
-    }
-    return among_many(coarse, limit);
-  }
-
-  /// Where each thread has a candidate at most.
-  template <class F>
-  [[nodiscard]] __device__ float among_few(F limit_of) {
-    auto const& few = from_.few();
-    float x = no_logit;
-    from_.for_each([&x](std::uint32_t, float logit) { x = logit; });
-    std::uint64_t const mine = x > no_logit ? weight(x) : 0;
-    return among(x, few.count, limit_of(from_.join(mine, take_sum{})), 0);
-  }
-
-  /// The same, of what lies under `above` and no further than the limit: every thread compares its
-  /// own with all.
+  /// Where each thread has one at most: the end of what lies under `above`.
   [[nodiscard]] __device__ float among(float x, unsigned count, std::uint64_t limit,
-                                       std::uint64_t above) {
-    auto& shared = from_.team().shared();
-    std::uint32_t const key = x > no_logit ? order_key(order_.order(x)) : 0;
+                                       std::uint64_t above) const {
+    sample_shared& shared = shared_of_block();
+    std::uint32_t const key = x > no_logit ? order_key(order_.place(x)) : 0;
     shared.low[threadIdx.x] = key;
     shared.histogram[threadIdx.x] = key != 0 ? weight(x) : 0;
     if (threadIdx.x == 0) { shared.bucket = 0; }
@@ -83,6 +82,7 @@ class cuda_selection {
     if (key != 0) {
       std::uint64_t over = above;
       std::uint64_t equal = 0;
+#pragma unroll 4
       for (unsigned i = 0; i < count; ++i) {
         std::uint32_t const other = shared.low[i];
         std::uint64_t const weight = shared.histogram[i];
@@ -100,29 +100,29 @@ class cuda_selection {
   }
 
   /// By the bits of what is in a bucket.
-  [[nodiscard]] __device__ float among_many(typename histogram::place const& coarse,
-                                            std::uint64_t limit) {
-    float const upper = first_ - static_cast<float>(coarse.bucket) * 0x1p-5f;
+  [[nodiscard]] __device__ float among_many(std::uint32_t in, std::uint64_t limit,
+                                            std::uint64_t above) const {
+    constexpr int digit = 9;
+    static_assert(1u << digit == sample_threads);
+    sample_shared const& shared = shared_of_block();
+    float const upper = first_ - static_cast<float>(in) / per_nat;
     float const spare = (fabsf(first_) + fabsf(upper) + 1) * 0x1p-20f;
-    bool const last = coarse.bucket + 1 == sample_buckets;
     std::uint32_t high = order_key(fminf(upper + spare, first_));
-    std::uint32_t low = order_key(last ? -0x1.fffffep127f : upper - 0x1p-5f - spare);
-    std::uint64_t above = coarse.above;
+    std::uint32_t low =
+      order_key(in + 1 == sample_threads ? -0x1.fffffep127f : upper - 1 / per_nat - spare);
     while (low != high) {
-      constexpr int digit = 10;
-      static_assert(1u << digit == sample_buckets);
       int const bits = 32 - __clz(static_cast<int>(high - low));
       int const shift = bits > digit ? bits - digit : 0;
-      histogram_.clear();
-      from_.for_each([&](std::uint32_t, float x) {
-        std::uint32_t const key = order_key(order_.order(x));
-        if (x > no_logit && key >= low && key <= high && bucket(x) == coarse.bucket) {
-          histogram_.add((key - low) >> shift, weight(x));
+      row_histogram histogram;
+      from_.for_each([&, self = *this](std::uint32_t, float x) {
+        std::uint32_t const key = order_key(self.order_.place(x));
+        if (x > no_logit && key >= low && key <= high && self.bucket(x) == in) {
+          histogram.add((key - low) >> shift, self.weight(x));
         }
       });
-      auto const place = histogram_.find([&](std::uint64_t) { return limit - above; }, true);
-      above += place.above;
-      low += place.bucket << shift;
+      histogram.find({-1, limit - above, false}, true);
+      above += shared.above;
+      low += shared.bucket << shift;
       std::uint32_t const end = low + ((1u << shift) - 1);
       high = end < high ? end : high;
     }
@@ -132,94 +132,42 @@ class cuda_selection {
   [[nodiscard]] __device__ float finish(std::uint32_t key, std::uint64_t above,
                                         std::uint64_t limit) const {
     float const at = from_order_key(key);
-    if (Order::passes || above + fixed_of(mass_of(at, best_)) <= limit) { return at; }
+    if (order_.passes || above + weight(at) <= limit) { return at; }
     return from_order_key(key + 1);
   }
 
   [[nodiscard]] __device__ std::uint32_t bucket(float x) const {
     return static_cast<std::uint32_t>(
-      fminf((first_ - order_.order(x)) * 32.0f, static_cast<float>(sample_buckets - 1)));
+      fminf((first_ - order_.place(x)) * per_nat, static_cast<float>(sample_threads - 1)));
   }
   [[nodiscard]] __device__ std::uint64_t weight(float x) const {
-    if constexpr (Order::counts) {
-      return 1;
-    } else {
-      return fixed_of(mass_of(x, best_));
-    }
+    return order_.counts ? 1 : fixed_of(mass_of(x, best_));
   }
 
+  static constexpr float per_nat = 16;  // buckets
+
   cuda_candidates& from_;
-  Order order_;
+  cuda_order order_;
   float best_;
   float first_;
-  histogram histogram_;
 };
+
+[[nodiscard]] __device__ __noinline__ inline float selection_end(cuda_candidates& c,
+                                                                 cuda_order order,
+                                                                 sum_limit limit) {
+  return cuda_selection{c, order}.end(limit);
+}
 
 }  // namespace detail
 
 /// Where the first ones in an order end, to a limit that is a count or a part of the whole.
-template <class Order, class Limit>
-[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, Limit limit) {
-  return detail::cuda_selection<Order>{c, order}.end(limit);
+template <class Order>
+[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, std::uint64_t count) {
+  return detail::selection_end(c, detail::cuda_order{order}, {-1, count, true});
 }
-
-/// A draw from the softmax of the candidates, the same as the Cpu space's. First each block of 16
-/// tokens tells what its best token can reach at most; then the blocks that can win are looked at.
-[[nodiscard]] __device__ inline token_id draw_from(cuda_candidates& c) {
-  using namespace detail;
-  constexpr unsigned rows = chunk_rows;
-  constexpr unsigned lanes = lane_count;
-  float const best = c.best();
-  race_noise const noise{c.seed(), c.step()};
-  auto const score = [best](float x, double wait) {
-    return static_cast<float>(static_cast<double>(x - best) - std::log(wait));
-  };
-  auto const place = [](unsigned block, unsigned row) {
-    return block / lanes * static_cast<unsigned>(chunk_size) + row * lanes + block % lanes;
-  };
-  if (c.are_few()) {
-    std::uint64_t mine = 0;
-    c.for_each([&](std::uint32_t token, float x) {
-      if (!(x > no_logit)) { return; }
-      std::uint32_t const block = token / chunk_size * lanes + token % lanes;
-      double const wait = noise.of(block, token % chunk_size / lanes, noise.least(block));
-      mine = std::uint64_t{order_key(score(x, wait))} << 32 | ~token;
-    });
-    return static_cast<token_id>(~static_cast<std::uint32_t>(c.largest(mine)));
-  }
-  unsigned const first = c.part().begin / rows;
-  unsigned const blocks = c.part().count / rows;
-  float* const reach = c.part().reach;
-
-  float bound = no_logit;  // what one of this block's tokens has for certain
-  for (unsigned b = threadIdx.x; b < blocks; b += sample_threads) {
-    float most = no_logit;
-    for (unsigned r = 0; r < rows; ++r) {
-      most = fmaxf(most, c.at(place(b, r ^ (threadIdx.x / lanes & 1))));  // of all banks
-    }
-    reach[b] = no_logit;
-    if (!(most > no_logit)) { continue; }
-    double const least = noise.least(first + b);
-    reach[b] = score(most, least);
-    float const x = c.at(place(b, noise.first_of(first + b)));
-    if (x > no_logit) { bound = fmaxf(bound, score(x, least)); }
-  }
-  bound =
-    from_order_key(static_cast<std::uint32_t>(c.team().join_block(order_key(bound), take_max{})));
-
-  std::uint64_t winner = 0;
-  unsigned const row = threadIdx.x % rows;
-  for (unsigned b = threadIdx.x / rows; b < blocks; b += sample_threads / rows) {
-    if (!(reach[b] > no_logit) || reach[b] < bound) { continue; }
-    unsigned const i = place(b, row);
-    float const x = c.at(i);
-    double const least = noise.least(first + b);
-    if (!(x > no_logit) || score(x, least) < bound) { continue; }
-    std::uint32_t const key = order_key(score(x, noise.of(first + b, row, least)));
-    std::uint64_t const mine = std::uint64_t{key} << 32 | ~(c.part().begin + i);
-    winner = mine > winner ? mine : winner;
-  }
-  return static_cast<token_id>(~static_cast<std::uint32_t>(c.largest(winner)));
+template <class Order>
+[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, double part) {
+  return detail::selection_end(c, detail::cuda_order{order}, {part, 0, Order::passes});
 }
 
 }  // namespace tpx

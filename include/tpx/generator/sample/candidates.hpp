@@ -50,7 +50,7 @@ class candidates {
   }
   /// ln of the sum of e^(logit - best()): the best token's probability is e^-log_total().
   [[nodiscard]] double log_total() {
-    return std::log(static_cast<double>(fixed_total()) / detail::fixed_one);
+    return detail::ln(static_cast<double>(fixed_total()) / detail::fixed_one);
   }
 
   /// Sums over all tokens of reals of 0 to 1, in units of 2^-40: f(x) gets sixteen logits in x[0]

@@ -4,6 +4,7 @@
 #include <tpx/config.hpp>
 #include <tpx/layer/lanes.hpp>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -113,6 +114,15 @@ inline void absolute(lanes& x) {
 #else
   return a * b;
 #endif
+}
+
+/// ln x. On a GPU not in line: code that is fetched for each use costs more than a call.
+#if defined(__CUDACC__)
+__noinline__
+#endif
+  [[nodiscard]] TPX_HD inline double
+  ln(double x) {
+  return std::log(x);
 }
 
 /// Integers in the order of the floats they stand for; -0 is +0.

@@ -27,8 +27,8 @@ struct DynamicTemperature {
     auto const all = c.masses();
     double const total = static_cast<double>(all.mass);
     double const entropy =
-      std::log(total / detail::fixed_one) + static_cast<double>(all.depth) / total;
-    double const most = std::log(static_cast<double>(all.count));
+      detail::ln(total / detail::fixed_one) + static_cast<double>(all.depth) / total;
+    double const most = detail::ln(static_cast<double>(all.count));
     double const share = most > 0 ? entropy / most : 0.0;
     double const even = share < 0 ? 0.0 : share < 1 ? share : 1.0;
     double const range = static_cast<double>(high) - static_cast<double>(low);

@@ -17,7 +17,7 @@ struct MinP {
   _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
-    c.keep_from(c.best() + static_cast<float>(std::log(static_cast<double>(p))));
+    c.keep_from(c.best() + static_cast<float>(detail::ln(static_cast<double>(p))));
   }
 };
 static_assert(sampler_stage<MinP>);

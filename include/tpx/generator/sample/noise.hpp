@@ -62,7 +62,7 @@ class race_noise {
   /// The least noise in a block; blocks of the vocabulary are numbered token / 256 * 16 + token
   /// % 16.
   [[nodiscard]] TPX_HD double least(std::uint32_t block) const {
-    return exponential(block, least_) / chunk_rows;
+    return exponential(least_bits(block)) / chunk_rows;
   }
 
   /// The row of the token that has it.
@@ -74,7 +74,18 @@ class race_noise {
   /// The noise of the token in row `row` of a block whose least noise is `least`.
   [[nodiscard]] TPX_HD double of(std::uint32_t block, std::uint32_t row, double least) const {
     if (first_of(block) == row) { return least; }
-    return least + exponential(block * std::uint32_t{chunk_rows} + row, token_);
+    return least + exponential(rest_bits(block, row));
+  }
+
+  /// What `least` is made of, and what `of` adds.
+  [[nodiscard]] TPX_HD std::uint32_t least_bits(std::uint32_t block) const {
+    keyed_hash(block, least_);
+    return block;
+  }
+  [[nodiscard]] TPX_HD std::uint32_t rest_bits(std::uint32_t block, std::uint32_t row) const {
+    std::uint32_t x = block * std::uint32_t{chunk_rows} + row;
+    keyed_hash(x, token_);
+    return x;
   }
 
   /// Of sixteen blocks from `block` on: which may have a least noise under limit (>= 0). A few that
@@ -96,9 +107,8 @@ class race_noise {
     to[1] = static_cast<std::uint32_t>(from >> 32);
   }
 
-  TPX_HD static double exponential(std::uint32_t x, std::uint32_t const (&key)[2]) {
-    keyed_hash(x, key);
-    return -std::log((static_cast<double>(x) + 0.5) * 0x1p-32);
+  TPX_HD static double exponential(std::uint32_t bits) {
+    return -ln((static_cast<double>(bits) + 0.5) * 0x1p-32);
   }
 
   std::uint32_t least_[2];
