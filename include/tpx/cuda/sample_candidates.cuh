@@ -41,21 +41,20 @@ class cuda_candidates {
 
   /// Joins what all threads have.
   [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, detail::joined_by how) {
-    return team_.join(x, how, !few_);
+    return team_.join(x, how, !are_few());
   }
   /// The same of this block alone.
   [[nodiscard]] __device__ std::uint64_t join_block(std::uint64_t x, detail::joined_by how) {
     return team_.join(x, how, false);
   }
 
-  /// Whether each thread has one candidate at most, in `few()`, and all blocks have the same.
-  [[nodiscard]] __device__ bool are_few() const { return few_; }
-  [[nodiscard]] __device__ detail::few_tokens const& few() const { return member_; }
+  /// Whether each thread has one candidate at most, and all blocks have the same.
+  [[nodiscard]] __device__ bool are_few() const { return part_.left != nullptr; }
 
   /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
   /// many.
   template <class F>
-  [[nodiscard]] __device__ bool collect(F keep, detail::few_tokens& to) const {
+  [[nodiscard]] __device__ bool collect(F keep, detail::collected_token& to) const {
     auto& shared = detail::shared_of_block();
     if (threadIdx.x == 0) { shared.collected = 0; }
     __syncthreads();
@@ -91,9 +90,15 @@ class cuda_candidates {
   }
 
   /// From here on only these, which were collected.
-  __device__ void narrow(detail::few_tokens const& to) {
-    member_ = to;
-    few_ = true;
+  __device__ void narrow(detail::collected_token const& to) {
+    auto& shared = detail::shared_of_block();
+    shared.few_logits[threadIdx.x] = to.raw;
+    shared.few_tokens[threadIdx.x] = to.token;
+    part_ = {.logits = shared.few_logits,
+             .reach = nullptr,
+             .left = shared.few_tokens,
+             .begin = 0,
+             .count = to.count};
   }
 
   [[nodiscard]] __device__ float best() {
@@ -194,22 +199,24 @@ class cuda_candidates {
       logit = f(logit, by.most, by.sum);
       mine_.nan = mine_.nan || logit != logit;
     };
-    if (few_) {
-      TPX_ROLLED
-      for (unsigned i = 0; i < seen_count_ && threadIdx.x < member_.count; ++i) {
-        if (static_cast<std::uint32_t>(seen_[i].token) == member_.token) {
-          edit(member_.raw, seen_[i]);
+    __syncthreads();
+    if (are_few()) {
+      for_each([&](std::uint32_t token, float) {
+        TPX_ROLLED
+        for (unsigned i = 0; i < seen_count_; ++i) {
+          if (static_cast<std::uint32_t>(seen_[i].token) == token) {
+            edit(part_.logits[threadIdx.x], seen_[i]);
+          }
         }
-      }
+      });
     } else {
-      __syncthreads();
       TPX_ROLLED
       for (unsigned i = threadIdx.x; i < seen_count_; i += detail::sample_threads) {
         unsigned const at = static_cast<std::uint32_t>(seen_[i].token) - part_.begin;
         if (at < part_.count) { edit(part_.logits[at], seen_[i]); }
       }
-      __syncthreads();
     }
+    __syncthreads();
     look_again();
   }
 
@@ -218,13 +225,10 @@ class cuda_candidates {
   }
 
   [[nodiscard]] __device__ float logit(token_id token) {
-    auto const wanted = static_cast<std::uint32_t>(token);
     float here = detail::no_logit;
-    if (few_) {
-      if (threadIdx.x < member_.count && member_.token == wanted) { here = seen(member_.raw); }
-    } else if (wanted - part_.begin < part_.count) {
-      here = at(wanted - part_.begin);
-    }
+    for_each([&](std::uint32_t t, float x) {
+      if (t == static_cast<std::uint32_t>(token)) { here = x; }
+    });
     return detail::from_order_key(
       static_cast<std::uint32_t>(join(detail::order_key(here), detail::joined_by::max)));
   }
@@ -248,14 +252,10 @@ class cuda_candidates {
 
   template <class F>
   __device__ void each_raw(F f) const {
-    if (few_) {
-      if (threadIdx.x < member_.count) { f(member_.token, member_.raw); }
-      return;
-    }
     detail::sample_part const part = part_;
     TPX_ROLLED
     for (unsigned i = threadIdx.x; i < part.count; i += detail::sample_threads) {
-      f(part.begin + i, part.logits[i]);
+      f(part.token(i), part.logits[i]);
     }
   }
 
@@ -277,11 +277,9 @@ class cuda_candidates {
   /// Every token gets the logit f(token, logit).
   template <class F>
   __device__ void rewrite(F f) {
-    if (few_) {
-      member_.raw = f(member_.token, seen(member_.raw));
-    } else {
-      for_each(
-        [&](std::uint32_t token, float x) { part_.logits[token - part_.begin] = f(token, x); });
+    TPX_ROLLED
+    for (unsigned i = threadIdx.x; i < part_.count; i += detail::sample_threads) {
+      part_.logits[i] = f(part_.token(i), at(i));
     }
     scale_ = 1;
     floor_ = detail::no_logit;
@@ -328,8 +326,6 @@ class cuda_candidates {
   bool raw_known_ = false;
   bool best_known_ = false;
   bool not_a_number_ = false;
-  bool few_ = false;
-  detail::few_tokens member_;
   std::uint64_t total_ = 0;
   sample_status status_ = sample_status::ok;
 };

@@ -91,15 +91,14 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
                    .count = work.part};
   if constexpr (Outside) { part.logits = work.outside + std::size_t{r} * work.part; }
 
+  if (work.seen == nullptr) { wait_for_launches_before(); }
   device_row<Stages...> const row = work.rows[r];
-  logits_view<T> view{work.logits + r * work.stride, row.mask, row.end};
+  logits_view<T> const view{work.logits + r * work.stride, work.vocab, row.end, row.mask};
   sample_state<Stages...> memory = row.memory;
   cuda_candidates c{part, take_part(view, part), row.seed, row.step};
   __syncthreads();
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
   if (work.seen != nullptr) {
+    wait_for_launches_before();  // logits are there since that one began
     c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r]);
   }
   (apply_stage<Stages>(c, row.chosen, memory), ...);
@@ -115,7 +114,6 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
     if (row.logprobs) {
       float const depth = c.logit(result.token) - c.best();
       result.logprob = static_cast<float>(static_cast<double>(depth) - c.log_total());
-      view.end = work.vocab;
       look_at_raw(c.team(), view, part, result.token, result);
     }
   }

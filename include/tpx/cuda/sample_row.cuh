@@ -31,20 +31,25 @@ struct three_sums {
   __device__ std::uint64_t operator[](unsigned i) const { return value[i]; }
 };
 
-/// A thread's token, if there are more than its number.
-struct few_tokens {
+/// A token of a row, which a thread has if there are more than its number.
+struct collected_token {
   float raw = no_logit;
   std::uint32_t token = 0;
   std::uint32_t count = 0;
 };
 
 /// The logits of a row that one block has: tokens [begin, begin + count), count a multiple of 256,
-/// -infinity beyond the row.
+/// -infinity beyond the row; or `count` tokens that are left of the whole row.
 struct sample_part {
   float* logits;
-  float* reach;  // count / 16, for draws
+  float* reach;                         // count / 16, for draws
+  std::uint32_t const* left = nullptr;  // the tokens that are
   std::uint32_t begin;
   std::uint32_t count;
+
+  [[nodiscard]] __device__ std::uint32_t token(std::uint32_t i) const {
+    return left != nullptr ? left[i] : begin + i;
+  }
 };
 
 /// Four logits at a time.
@@ -58,27 +63,31 @@ struct sample_part {
 }
 
 /// A row of logits in global memory. Tokens from `end` on, and those that the mask forbids, are no
-/// candidates.
+/// candidates; logits up to `there` can be read.
 template <class T>
 struct logits_view {
   T const* logits;
-  std::uint32_t const* mask;  // null: all are allowed
+  std::uint32_t there;
   std::uint32_t end;
+  std::uint32_t const* mask;  // null: all are allowed
 
   /// Whether four logits can be loaded at once.
   [[nodiscard]] __device__ bool whole(std::uint32_t token) const {
-    return token + 4 <= end && reinterpret_cast<std::uintptr_t>(logits) % (4 * sizeof(T)) == 0;
+    return token + 4 <= there && reinterpret_cast<std::uintptr_t>(logits) % (4 * sizeof(T)) == 0;
   }
-  /// -infinity for what is no candidate; `token` is a multiple of 4.
+  /// Before mask and end; -infinity for what is not there. `token` is a multiple of 4.
   [[nodiscard]] __device__ float4 four(std::uint32_t token) const {
     if (whole(token)) { return load_four(logits + token); }
     auto const one = [&](std::uint32_t t) {
-      return t < end ? static_cast<float>(logits[t]) : no_logit;
+      return t < there ? static_cast<float>(logits[t]) : no_logit;
     };
     return {one(token), one(token + 1), one(token + 2), one(token + 3)};
   }
+  /// A bit for each of four tokens.
   [[nodiscard]] __device__ std::uint32_t allowed(std::uint32_t token) const {
-    return mask == nullptr || token >= end ? 15u : __ldg(mask + token / 32) >> token % 32 & 15u;
+    if (token >= end) { return 0; }
+    std::uint32_t const bits = mask == nullptr ? 15u : __ldg(mask + token / 32) >> token % 32;
+    return end - token < 4 ? bits & ((1u << (end - token)) - 1) : bits;
   }
 };
 

@@ -96,7 +96,8 @@ __device__ void look_at_history(seen_pass& pass, Row const& row) {
 
 /// The sparse part of a sample: it runs while the dense kernel's blocks fetch their logits.
 template <class... Stages>
-__global__ void __launch_bounds__(256) see_rows(seen_launch<Stages...> const work) {
+__global__ void __launch_bounds__(sample_threads) see_rows(seen_launch<Stages...> const work) {
+  wait_for_launches_before();
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif

@@ -48,7 +48,7 @@ class cuda_selection {
       std::uint64_t const number = shared.limit;
       std::uint64_t const above = shared.above;
       bool const narrows = order_.counts && number < sample_threads;
-      few_tokens found;
+      collected_token found;
       bool const few = from_.collect(
         [&, self = *this](float x) {
           if (!(x > no_logit)) { return false; }
@@ -63,10 +63,10 @@ class cuda_selection {
       }
       from_.narrow(found);
     }
-    float x = no_logit;
-    from_.for_each([&x](std::uint32_t, float logit) { x = logit; });
+    unsigned const count = from_.part().count;
+    float const x = threadIdx.x < count ? from_.at(threadIdx.x) : no_logit;
     std::uint64_t const total = from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
-    return among(x, from_.few().count, limit.of(total), 0);
+    return among(x, count, limit.of(total), 0);
   }
 
  private:

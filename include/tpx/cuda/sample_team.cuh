@@ -25,6 +25,8 @@ struct alignas(16) sample_shared {
   std::uint32_t collected;  // how many of these are there
   float logits[sample_threads];
   std::uint32_t tokens[sample_threads];
+  float few_logits[sample_threads];  // all that is left, the same in all blocks
+  std::uint32_t few_tokens[sample_threads];
 };
 
 /// This block's dynamic shared memory: `sample_shared`, then logits.
@@ -83,6 +85,13 @@ template <class T>
 #endif
 }
 
+/// Until then nothing that the kernels before this one wrote may be read.
+__device__ inline void wait_for_launches_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /// How values are joined; 0 is neutral.
 enum class joined_by { sum, max };
 
@@ -111,7 +120,7 @@ __device__ __noinline__ inline std::uint64_t join_values(std::uint64_t x, joined
   return join_warp(lane < team_size() ? *peer(&shared.joined[turn], lane) : 0, how);
 }
 
-/// Counters that work on one row.
+/// Takes turns.
 class sample_team {
  public:
   [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, joined_by how, bool whole = true) {

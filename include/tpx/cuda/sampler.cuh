@@ -184,22 +184,12 @@ class cuda_sampler {
       .vocab = static_cast<std::uint32_t>(options_.vocab),
       .part = p.part,
       .outside = outside_.get()};
-    cudaLaunchAttribute attributes[2]{};
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim = {p.blocks, 1, 1};
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3{static_cast<unsigned>(rows) * p.blocks};
-    config.blockDim = dim3{detail::sample_threads};
-    config.dynamicSmemBytes = p.bytes;
-    config.stream = stream;
-    config.attrs = attributes;
-    config.numAttrs = !clusters_ ? 0 : looking > 0 ? 2 : 1;
-    detail::cuda_check(
-      p.outside ? cudaLaunchKernelEx(&config, detail::sample_rows<true, T, Stages...>, work)
-                : cudaLaunchKernelEx(&config, detail::sample_rows<false, T, Stages...>, work),
-      "launching a sampler");
+    unsigned const grid = static_cast<unsigned>(rows) * p.blocks;
+    if (p.outside) {
+      launch(detail::sample_rows<true, T, Stages...>, grid, p, stream, work);
+    } else {
+      launch(detail::sample_rows<false, T, Stages...>, grid, p, stream, work);
+    }
   }
 
   /// What came of each row of the last batch, once the stream has come by. Page-locked memory.
@@ -216,9 +206,9 @@ class cuda_sampler {
   /// How rows are shared out to blocks.
   struct plan {
     unsigned blocks;
-    std::uint32_t part;
-    unsigned bytes;  // of shared memory
-    bool outside;
+    std::uint32_t part = 0;
+    unsigned bytes = 0;  // of shared memory
+    bool outside = false;
   };
 
   [[nodiscard]] plan layout(std::size_t rows) const {
@@ -259,9 +249,28 @@ class cuda_sampler {
       .outside = slots_.get(),
       .room = static_cast<std::uint32_t>(options_.max_history),
       .vocab = static_cast<std::uint32_t>(options_.vocab)};
-    detail::see_rows<Stages...>
-      <<<static_cast<unsigned>(rows), 256, slots_ == nullptr ? seen_bytes() : 0, stream>>>(work);
-    detail::cuda_check(cudaGetLastError(), "launching a sampler's sparse part");
+    plan const alone{.blocks = 1,
+                     .bytes = slots_ == nullptr ? static_cast<unsigned>(seen_bytes()) : 0u};
+    launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows), alone, stream, work);
+  }
+
+  /// Where there are clusters, a kernel may begin while the one before it ends.
+  template <class Kernel, class Work>
+  void launch(Kernel* kernel, unsigned grid, plan const& p, cudaStream_t stream,
+              Work const& work) const {
+    cudaLaunchAttribute attributes[2]{};
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim = {p.blocks, 1, 1};
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3{grid};
+    config.blockDim = dim3{detail::sample_threads};
+    config.dynamicSmemBytes = p.bytes;
+    config.stream = stream;
+    config.attrs = attributes;
+    config.numAttrs = clusters_ ? 2 : 0;
+    detail::cuda_check(cudaLaunchKernelEx(&config, kernel, work), "launching a sampler");
   }
 
   /// Loads the kernels for a type of logits, which a launch in a graph cannot do.
