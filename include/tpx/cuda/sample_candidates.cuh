@@ -21,6 +21,8 @@ class cuda_candidates {
   [[nodiscard]] __device__ detail::sample_part const& part() const { return part_; }
   [[nodiscard]] __device__ detail::sample_team& team() { return team_; }
   [[nodiscard]] __device__ float scale() const { return scale_; }
+  /// The largest that this thread has, as it is stored.
+  [[nodiscard]] __device__ float most() const { return mine_.most; }
   [[nodiscard]] __device__ std::uint64_t seed() const { return seed_; }
   [[nodiscard]] __device__ std::uint64_t step() const { return step_; }
 
@@ -211,9 +213,11 @@ class cuda_candidates {
       });
     } else {
       TPX_ROLLED
-      for (unsigned i = threadIdx.x; i < seen_count_; i += detail::sample_threads) {
-        unsigned const at = static_cast<std::uint32_t>(seen_[i].token) - part_.begin;
-        if (at < part_.count) { edit(part_.logits[at], seen_[i]); }
+      for (unsigned i = threadIdx.x; i < seen_room_; i += detail::sample_threads) {
+        detail::seen_token const by = seen_[i];  // on its way before the count is there
+        if (i >= seen_count_) { break; }
+        unsigned const at = static_cast<std::uint32_t>(by.token) - part_.begin;
+        if (at < part_.count) { edit(part_.logits[at], by); }
       }
     }
     __syncthreads();
@@ -234,9 +238,10 @@ class cuda_candidates {
   }
 
   /// What `edit_seen` goes through: all tokens of the row's history that count.
-  __device__ void seen_tokens(detail::seen_token const* seen, unsigned count) {
+  __device__ void seen_tokens(detail::seen_token const* seen, unsigned count, unsigned room) {
     seen_ = seen;
     seen_count_ = count;
+    seen_room_ = room;
   }
 
  private:
@@ -319,6 +324,7 @@ class cuda_candidates {
   std::uint64_t step_;
   detail::seen_token const* seen_ = nullptr;
   unsigned seen_count_ = 0;
+  unsigned seen_room_ = 0;
   float scale_ = 1;
   float floor_ = detail::no_logit;
   float raw_best_ = 0;

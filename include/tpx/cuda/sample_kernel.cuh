@@ -99,7 +99,7 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   __syncthreads();
   if (work.seen != nullptr) {
     wait_for_launches_before();  // logits are there since that one began
-    c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r]);
+    c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r], work.seen_room);
   }
   (apply_stage<Stages>(c, row.chosen, memory), ...);
 

@@ -25,7 +25,8 @@ struct seen_launch {
   device_row<Stages...> const* rows;
   seen_token* seen;  // (rows, room)
   std::uint32_t* count;
-  seen_slot* outside;  // (rows, slots_for(room)), or null: they fit shared memory
+  seen_slot* outside;    // (rows, slots_for(room)), where those do not fit shared memory
+  std::uint32_t inside;  // slots that do
   std::uint32_t room;
   std::uint32_t vocab;
 };
@@ -34,14 +35,22 @@ struct seen_launch {
 /// history come to, for `cuda_candidates` to edit them. One block a row.
 class seen_pass {
  public:
-  __device__ seen_pass(seen_slot* slots, seen_token* to, std::uint32_t& count,
-                       token_id const* history, std::uint32_t size, std::uint32_t vocab)
-      : slots_{slots}, to_{to}, count_{count}, history_{history}, size_{size}, vocab_{vocab} {}
+  __device__ seen_pass(seen_slot* outside, std::uint32_t inside, seen_token* to,
+                       std::uint32_t& count, token_id const* history, std::uint32_t size,
+                       std::uint32_t vocab)
+      : slots_{outside},
+        inside_{inside},
+        to_{to},
+        count_{count},
+        history_{history},
+        size_{size},
+        vocab_{vocab} {}
 
   template <class Fade>
   __device__ void edit_seen(std::size_t count, Fade fade, auto) {
     auto const n = static_cast<std::uint32_t>(count < size_ ? count : size_);
     std::uint32_t const slots = slots_for(n);
+    if (slots <= inside_) { slots_ = reinterpret_cast<seen_slot*>(memory_of_block()); }
     for (std::uint32_t i = threadIdx.x; i < slots; i += blockDim.x) { slots_[i] = {}; }
     __syncthreads();
     for (std::uint32_t back = 1 + threadIdx.x; back <= n; back += blockDim.x) {
@@ -73,6 +82,7 @@ class seen_pass {
   }
 
   seen_slot* slots_;
+  std::uint32_t inside_;
   seen_token* to_;
   std::uint32_t& count_;
   token_id const* history_;
@@ -104,12 +114,11 @@ __global__ void __launch_bounds__(sample_threads) see_rows(seen_launch<Stages...
   __shared__ std::uint32_t count;
   std::size_t const r = blockIdx.x;
   device_row<Stages...> const& row = work.rows[r];
-  auto* const slots = work.outside != nullptr ? work.outside + r * slots_for(work.room)
-                                              : reinterpret_cast<seen_slot*>(memory_of_block());
+  auto* const outside = work.outside == nullptr ? nullptr : work.outside + r * slots_for(work.room);
   if (threadIdx.x == 0) { count = 0; }
   __syncthreads();
-  seen_pass pass{slots,       work.seen + r * work.room, count,
-                 row.history, row.history_size,          work.vocab};
+  seen_pass pass{outside,          work.inside, work.seen + r * work.room, count, row.history,
+                 row.history_size, work.vocab};
   (look_at_history<Stages>(pass, row), ...);
   __syncthreads();
   if (threadIdx.x == 0) { work.count[r] = count; }

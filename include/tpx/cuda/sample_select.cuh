@@ -37,31 +37,23 @@ class cuda_selection {
   [[nodiscard]] __device__ float end(sum_limit const& limit) {
     if (from_.status() != sample_status::ok) { return no_logit; }
     sample_shared const& shared = shared_of_block();
-    if (!from_.are_few()) {
+    bool const narrows = order_.counts && limit.number < sample_threads;
+    if (!from_.are_few() && !(narrows && narrow_to_largest(limit.number))) {
       row_histogram histogram;
       from_.for_each([&, self = *this](std::uint32_t, float x) {
         if (x > no_logit) { histogram.add(self.bucket(x), self.weight(x)); }
       });
       histogram.find(limit, false);
-      std::uint32_t const bucket_of_end = shared.bucket;
-      if (bucket_of_end == sample_threads) { return no_logit; }
+      std::uint32_t const in = shared.bucket;
+      if (in == sample_threads) { return no_logit; }
       std::uint64_t const number = shared.limit;
       std::uint64_t const above = shared.above;
-      bool const narrows = order_.counts && number < sample_threads;
       collected_token found;
       bool const few = from_.collect(
-        [&, self = *this](float x) {
-          if (!(x > no_logit)) { return false; }
-          std::uint32_t const b = self.bucket(x);
-          return narrows ? b <= bucket_of_end : b == bucket_of_end;
-        },
-        found);
-      if (!few) { return among_many(bucket_of_end, number, above); }
-      if (!narrows) {
-        float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
-        return among(x, found.count, number, above);
-      }
-      from_.narrow(found);
+        [&, self = *this](float x) { return x > no_logit && self.bucket(x) == in; }, found);
+      if (!few) { return among_many(in, number, above); }
+      float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
+      return among(x, found.count, number, above);
     }
     unsigned const count = from_.part().count;
     float const x = threadIdx.x < count ? from_.at(threadIdx.x) : no_logit;
@@ -70,6 +62,41 @@ class cuda_selection {
   }
 
  private:
+  /// Leaves those alone that may be among the `count` largest, if they are few. As large as the
+  /// `count`-th of the warps' largest are at least so many.
+  [[nodiscard]] __device__ bool narrow_to_largest(std::uint64_t count) const {
+    sample_shared& shared = shared_of_block();
+    unsigned const tops = team_size() * sample_warps;
+    if (count > tops || count == 0) { return false; }
+    std::uint32_t const top = __reduce_max_sync(~0u, order_key(from_.seen(from_.most())));
+    if (threadIdx.x % 32 == 0) { shared.tops[threadIdx.x / 32] = top; }
+    team_sync();
+    unsigned const t = threadIdx.x;
+    if (t == 0) { shared.bucket = 0; }
+    std::uint32_t const mine =
+      t < tops ? *peer(&shared.tops[t % sample_warps], t / sample_warps) : 0;
+    shared.low[t] = mine;
+    __syncthreads();
+    if (t < tops) {
+      std::uint32_t over = 0;
+      std::uint32_t equal = 0;
+#pragma unroll 4
+      for (unsigned i = 0; i < tops; ++i) {
+        over += shared.low[i] > mine ? 1 : 0;
+        equal += shared.low[i] == mine ? 1 : 0;
+      }
+      if (over < count && over + equal >= count) { shared.bucket = mine; }
+    }
+    __syncthreads();
+    float const least = from_order_key(shared.bucket);
+    collected_token found;
+    if (!from_.collect([&](float x) { return x > no_logit && x >= least; }, found)) {
+      return false;
+    }
+    from_.narrow(found);
+    return true;
+  }
+
   /// Where each thread has one at most: the end of what lies under `above`.
   [[nodiscard]] __device__ float among(float x, unsigned count, std::uint64_t limit,
                                        std::uint64_t above) const {

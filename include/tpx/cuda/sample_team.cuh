@@ -19,6 +19,7 @@ struct alignas(16) sample_shared {
   std::uint32_t low[sample_threads];  // this block's histogram
   std::uint32_t high[sample_threads];
   std::uint64_t histogram[sample_threads];  // the row's
+  std::uint32_t tops[sample_warps];
   std::uint64_t above;
   std::uint64_t limit;
   std::uint32_t bucket;

@@ -116,7 +116,7 @@ class cuda_sampler {
     if constexpr (looking > 0) {
       seen_ = detail::make_device_array<detail::seen_token>(options.rows * options.max_history);
       seen_count_ = detail::make_device_array<std::uint32_t>(options.rows);
-      if (seen_bytes() > 48 * 1024) {
+      if (detail::slots_for(options.max_history) > inside_slots) {
         slots_ = detail::make_device_array<detail::seen_slot>(
           options.rows * detail::slots_for(options.max_history));
       }
@@ -202,6 +202,7 @@ class cuda_sampler {
  private:
   using row = detail::device_row<Stages...>;
   static_assert(sizeof(row) <= 4096);
+  static constexpr std::uint32_t inside_slots = 2048;
 
   /// How rows are shared out to blocks.
   struct plan {
@@ -237,20 +238,17 @@ class cuda_sampler {
     }
   }
 
-  [[nodiscard]] std::size_t seen_bytes() const {
-    return detail::slots_for(options_.max_history) * sizeof(detail::seen_slot);
-  }
-
   void see(std::size_t rows, cudaStream_t stream) {
     detail::seen_launch<Stages...> const work{
       .rows = rows_.get(),
       .seen = seen_.get(),
       .count = seen_count_.get(),
       .outside = slots_.get(),
+      .inside = std::min(detail::slots_for(options_.max_history), inside_slots),
       .room = static_cast<std::uint32_t>(options_.max_history),
       .vocab = static_cast<std::uint32_t>(options_.vocab)};
     plan const alone{.blocks = 1,
-                     .bytes = slots_ == nullptr ? static_cast<unsigned>(seen_bytes()) : 0u};
+                     .bytes = static_cast<unsigned>(work.inside * sizeof(detail::seen_slot))};
     launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows), alone, stream, work);
   }
 
