@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/cuda/sample_histogram.cuh>
-#include <tpx/cuda/sample_row.cuh>
+#include <tpx/cuda/sample_logits.cuh>
 
 namespace tpx {
 
@@ -11,97 +10,15 @@ namespace tpx {
 /// the same for all. Where the Cpu space would throw, the status is set, and nothing else counts.
 ///
 /// Exactly `candidates`' numbers: sums are of integers, and nothing is fused or reordered.
-class cuda_candidates {
+class cuda_candidates : public detail::cuda_logits {
  public:
   __device__ cuda_candidates(detail::sample_part const& part, detail::running_best const& best,
                              std::uint64_t seed, std::uint64_t step)
-      : part_{part}, mine_{best}, seed_{seed}, step_{step} {}
+      : detail::cuda_logits{part, best}, seed_{seed}, step_{step} {}
 
   [[nodiscard]] __device__ sample_status status() const { return status_; }
-  [[nodiscard]] __device__ detail::sample_part const& part() const { return part_; }
-  [[nodiscard]] __device__ detail::sample_team& team() { return team_; }
-  [[nodiscard]] __device__ float scale() const { return scale_; }
-  /// The largest that this thread has, as it is stored.
-  [[nodiscard]] __device__ float most() const { return mine_.most; }
   [[nodiscard]] __device__ std::uint64_t seed() const { return seed_; }
   [[nodiscard]] __device__ std::uint64_t step() const { return step_; }
-
-  /// What a stored logit counts as; -infinity for what is no candidate.
-  [[nodiscard]] __device__ float seen(float raw) const {
-    return raw >= floor_ ? raw * scale_ : detail::no_logit;
-  }
-  /// The logit at a place of this block's part.
-  [[nodiscard]] __device__ float at(unsigned i) const { return seen(part_.logits[i]); }
-
-  /// Calls f(token, logit) for this thread's tokens.
-  template <class F>
-  __device__ void for_each(F f) const {
-    each_raw([&f, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
-      f(token, raw >= floor ? raw * scale : detail::no_logit);
-    });
-  }
-
-  /// Joins what all threads have.
-  [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, detail::joined_by how) {
-    return team_.join(x, how, !are_few());
-  }
-  /// The same of this block alone.
-  [[nodiscard]] __device__ std::uint64_t join_block(std::uint64_t x, detail::joined_by how) {
-    return team_.join(x, how, false);
-  }
-
-  /// Whether each thread has one candidate at most, and all blocks have the same.
-  [[nodiscard]] __device__ bool are_few() const { return part_.left != nullptr; }
-
-  /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
-  /// many.
-  template <class F>
-  [[nodiscard]] __device__ bool collect(F keep, detail::collected_token& to) const {
-    auto& shared = detail::shared_of_block();
-    if (threadIdx.x == 0) { shared.collected = 0; }
-    __syncthreads();
-    each_raw([&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
-      if (!(raw >= floor && keep(raw * scale))) { return; }
-      std::uint32_t const i = atomicAdd(&shared.collected, 1u);
-      if (i >= detail::sample_threads) { return; }
-      shared.logits[i] = raw;
-      shared.tokens[i] = token;
-    });
-    detail::team_sync();
-    unsigned const lane = threadIdx.x % 32;
-    unsigned const size = detail::team_size();
-    std::uint32_t const theirs = lane < size ? *detail::peer(&shared.collected, lane) : 0;
-    to.count = static_cast<std::uint32_t>(detail::join_warp(theirs, detail::joined_by::sum));
-    if (to.count > detail::sample_threads) {
-      detail::team_sync();
-      return false;
-    }
-    std::uint32_t at = threadIdx.x;
-    bool found = false;
-    TPX_ROLLED
-    for (unsigned r = 0; r < size; ++r) {
-      std::uint32_t const n = __shfl_sync(~0u, theirs, static_cast<int>(r));
-      if (!found && at < n) {
-        to.raw = *detail::peer(&shared.logits[at], r);
-        to.token = *detail::peer(&shared.tokens[at], r);
-        found = true;
-      }
-      at -= n;
-    }
-    return true;
-  }
-
-  /// From here on only these, which were collected.
-  __device__ void narrow(detail::collected_token const& to) {
-    auto& shared = detail::shared_of_block();
-    shared.few_logits[threadIdx.x] = to.raw;
-    shared.few_tokens[threadIdx.x] = to.token;
-    part_ = {.logits = shared.few_logits,
-             .reach = nullptr,
-             .left = shared.few_tokens,
-             .begin = 0,
-             .count = to.count};
-  }
 
   [[nodiscard]] __device__ float best() {
     if (best_known_) { return best_; }
@@ -111,7 +28,7 @@ class cuda_candidates {
       raw_best_ = detail::from_order_key(key);
       raw_known_ = true;
     }
-    best_ = raw_best_ > detail::no_logit ? raw_best_ * scale_ : raw_best_;
+    best_ = raw_best_ > detail::no_logit ? raw_best_ * scale() : raw_best_;
     if (not_a_number_ || best_ > 1e30f) {
       fail(sample_status::not_a_number);
     } else if (!(best_ > detail::no_logit)) {
@@ -169,33 +86,31 @@ class cuda_candidates {
   }
 
   __device__ void multiply(float by) {
-    scale_ *= by;
+    scale(by);
     forget();
   }
 
   __device__ void keep_from(float floor) {
     float const most = best();
-    floor_ = fmaxf(floor_, unscaled(floor < most ? floor : most));
+    cut_off(floor < most ? floor : most);
     total_ = 0;
   }
 
   template <class Order>
   __device__ void keep_until(Order const& order, float end) {
-    rewrite([&](std::uint32_t, float x) {
+    change([&](std::uint32_t, float x) {
       return x > detail::no_logit && order.order(x) >= end ? x : detail::no_logit;
     });
   }
 
   __device__ void keep_only(token_id only) {
-    rewrite([only](std::uint32_t token, float x) {
+    change([only](std::uint32_t token, float x) {
       return token == static_cast<std::uint32_t>(only) ? x : detail::no_logit;
     });
   }
 
   __device__ void edit_seen(std::size_t, auto, auto f) {
-    if (scale_ != 1 || floor_ > detail::no_logit) {
-      rewrite([](std::uint32_t, float x) { return x; });
-    }
+    settle();
     auto const edit = [&](float& logit, detail::seen_token const& by) {
       if (!(logit > detail::no_logit)) { return; }
       logit = f(logit, by.most, by.sum);
@@ -221,7 +136,7 @@ class cuda_candidates {
       }
     }
     __syncthreads();
-    look_again();
+    changed();
   }
 
   [[nodiscard]] __device__ std::uint64_t largest(std::uint64_t mine) {
@@ -255,15 +170,6 @@ class cuda_candidates {
     best_ = 0;
   }
 
-  template <class F>
-  __device__ void each_raw(F f) const {
-    detail::sample_part const part = part_;
-    TPX_ROLLED
-    for (unsigned i = threadIdx.x; i < part.count; i += detail::sample_threads) {
-      f(part.token(i), part.logits[i]);
-    }
-  }
-
   /// f(logit, add) calls add with three reals of 0 to 1, or not; their sums in units of 2^-40.
   template <class F>
   [[nodiscard]] __device__ detail::three_sums fixed_sums(F f) {
@@ -279,54 +185,23 @@ class cuda_candidates {
     return sums;
   }
 
-  /// Every token gets the logit f(token, logit).
   template <class F>
-  __device__ void rewrite(F f) {
-    TPX_ROLLED
-    for (unsigned i = threadIdx.x; i < part_.count; i += detail::sample_threads) {
-      part_.logits[i] = f(part_.token(i), at(i));
-    }
-    scale_ = 1;
-    floor_ = detail::no_logit;
-    look_again();
+  __device__ void change(F f) {
+    rewrite(f);
+    changed();
   }
 
-  __device__ void look_again() {
-    mine_ = {.nan = mine_.nan};
-    for_each([this](std::uint32_t, float x) { mine_.add(x); });
+  __device__ void changed() {
+    look_again();
     raw_known_ = false;
     forget();
   }
 
-  /// The least number that is at least `floor` once it is scaled and rounded: each lane of a warp
-  /// tries one of 32 parts of what is left of the floats.
-  [[nodiscard]] __device__ float unscaled(float floor) const {
-    if (scale_ == 1) { return floor; }
-    std::uint32_t const lowest = detail::order_key(detail::no_logit);
-    std::uint32_t const most = detail::order_key(-detail::no_logit) - lowest;
-    std::uint32_t below = 0;  // so many floats from the lowest on are not enough
-    TPX_ROLLED
-    for (int shift = 27; shift > -5; shift -= 5) {
-      int const bits = shift < 0 ? 0 : shift;
-      std::uint32_t const lane = threadIdx.x % 32;
-      std::uint32_t const last = below + ((lane + 1) << bits) - 1;
-      bool const enough = last > most || lane >= (shift < 0 ? 4u : 32u) ||
-                          detail::from_order_key(lowest + last) * scale_ >= floor;
-      below += static_cast<std::uint32_t>(__popc(__ballot_sync(~0u, !enough))) << bits;
-    }
-    return detail::from_order_key(lowest + below);
-  }
-
-  detail::sample_team team_;
-  detail::sample_part part_;
-  detail::running_best mine_;
   std::uint64_t seed_;
   std::uint64_t step_;
   detail::seen_token const* seen_ = nullptr;
   unsigned seen_count_ = 0;
   unsigned seen_room_ = 0;
-  float scale_ = 1;
-  float floor_ = detail::no_logit;
   float raw_best_ = 0;
   float best_ = 0;
   bool raw_known_ = false;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cuda/sample_candidates.cuh>
+#include <tpx/cuda/sample_histogram.cuh>
 #include <tpx/generator/sample/select.hpp>
 
 namespace tpx {
