@@ -28,15 +28,17 @@ __device__ __noinline__ inline void find_in_histogram(sum_limit limit_of, bool d
   unsigned const size = team_size();
   unsigned const t = threadIdx.x;
   team_sync();
-  // Each block adds up its share of the buckets, a lane for each block, and tells all.
-  unsigned const mine = team_rank() * (sample_threads / size) + t / size;
-  std::uint64_t sum =
-    (std::uint64_t{*peer(&shared.high[mine], t % size)} << 32) + *peer(&shared.low[mine], t % size);
-  TPX_ROLLED
-  for (unsigned i = size / 2; i > 0; i /= 2) {
-    sum += __shfl_xor_sync(~0u, sum, static_cast<int>(i));
-  }
-  *peer(&shared.histogram[mine], t % size) = sum;
+  // Each block adds up its share of the buckets and tells all; neighbours ask one block.
+  unsigned const share = sample_threads / size;
+  unsigned const other = t / share;
+  unsigned const mine = team_rank() * share + t % share;
+  shared.parts[t] =
+    (std::uint64_t{*peer(&shared.high[mine], other)} << 32) + *peer(&shared.low[mine], other);
+  __syncthreads();
+  std::uint64_t sum = 0;
+#pragma unroll 4
+  for (unsigned i = t % share; i < sample_threads; i += share) { sum += shared.parts[i]; }
+  *peer(&shared.histogram[mine], other) = sum;
   if (t == 0) { shared.bucket = sample_threads; }
   team_sync();
 
@@ -86,6 +88,8 @@ class row_histogram {
     }
     sum_ += weight;
   }
+
+  __device__ void count(std::uint32_t bucket) { atomicAdd(&shared_.low[bucket], 1u); }
 
   __device__ void find(sum_limit limit, bool downwards) {
     flush();

@@ -97,6 +97,7 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   sample_state<Stages...> memory = row.memory;
   cuda_candidates c{part, take_part(view, part), row.seed, row.step};
   __syncthreads();
+  team_meet();
   if (work.seen != nullptr) {
     wait_for_launches_before();  // logits are there since that one began
     c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r], work.seen_room);
@@ -117,7 +118,7 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
       look_at_raw(c.team(), view, part, result.token, result);
     }
   }
-  team_leave();
+  team_meet();
   if (team_rank() != 0 || threadIdx.x != 0) { return; }
   if (result.status != sample_status::ok) {
     result.token = -1;

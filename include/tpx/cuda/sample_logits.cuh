@@ -60,10 +60,12 @@ class cuda_logits {
       shared.logits[i] = raw;
       shared.tokens[i] = token;
     });
-    team_sync();
+    __syncthreads();
     unsigned const lane = threadIdx.x % 32;
     unsigned const size = team_size();
-    std::uint32_t const theirs = lane < size ? *peer(&shared.collected, lane) : 0;
+    if (threadIdx.x < size) { *peer(&shared.counts[team_rank()], lane) = shared.collected; }
+    team_sync();
+    std::uint32_t const theirs = lane < size ? shared.counts[lane] : 0;
     to.count = static_cast<std::uint32_t>(join_warp(theirs, joined_by::sum));
     if (to.count > sample_threads) {
       team_sync();
@@ -128,7 +130,7 @@ class cuda_logits {
   template <class F>
   __device__ void each_raw(F f) const {
     sample_part const part = part_;
-    TPX_ROLLED
+#pragma unroll 4
     for (unsigned i = threadIdx.x; i < part.count; i += sample_threads) {
       f(part.token(i), part.logits[i]);
     }

@@ -42,7 +42,12 @@ class cuda_selection {
     if (!from_.are_few() && !(narrows && narrow_to_largest(limit.number))) {
       row_histogram histogram;
       from_.for_each([&, self = *this](std::uint32_t, float x) {
-        if (x > no_logit) { histogram.add(self.bucket(x), self.weight(x)); }
+        if (!(x > no_logit)) { return; }
+        if (self.order_.counts) {
+          histogram.count(self.bucket(x));
+        } else {
+          histogram.add(self.bucket(x), self.weight(x));
+        }
       });
       histogram.find(limit, false);
       std::uint32_t const in = shared.bucket;

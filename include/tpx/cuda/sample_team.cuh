@@ -15,9 +15,11 @@ inline constexpr unsigned sample_warps = sample_threads / 32;
 /// What a block shares with the others of its cluster, and with itself.
 struct alignas(16) sample_shared {
   std::uint64_t warp[2][sample_warps];
-  std::uint64_t joined[2];
+  std::uint64_t joined[2][16];  // by block
+  std::uint32_t counts[16];
   std::uint32_t low[sample_threads];  // this block's histogram
   std::uint32_t high[sample_threads];
+  std::uint64_t parts[sample_threads];      // of a few buckets, all blocks'
   std::uint64_t histogram[sample_threads];  // the row's
   std::uint32_t tops[sample_warps];
   std::uint64_t above;
@@ -65,8 +67,8 @@ __device__ inline void team_sync() {
 #endif
 }
 
-/// All have come: a block may end, since nobody reads its memory any more.
-__device__ inline void team_leave() {
+/// The first: all blocks have begun, the last: nobody needs another's memory any more.
+__device__ inline void team_meet() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
@@ -116,9 +118,10 @@ __device__ __noinline__ inline std::uint64_t join_values(std::uint64_t x, joined
   __syncthreads();
   x = join_warp(lane < sample_warps ? shared.warp[turn][lane] : 0, how);
   if (!whole) { return x; }
-  if (threadIdx.x == 0) { shared.joined[turn] = x; }
+  // One warp tells all blocks: a word from each of many costs the network as much as many words.
+  if (threadIdx.x < team_size()) { *peer(&shared.joined[turn][team_rank()], lane) = x; }
   team_sync();
-  return join_warp(lane < team_size() ? *peer(&shared.joined[turn], lane) : 0, how);
+  return join_warp(lane < team_size() ? shared.joined[turn][lane] : 0, how);
 }
 
 /// Takes turns.
