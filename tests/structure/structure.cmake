@@ -18,7 +18,7 @@ function(floor_of path variable)
     "tpx/((transport|topology|protocol)/.*|cuda/(peer_direct|host_pinned|auto_memory)\\.cuh)"
     "tpx/((communicator|cut|allreduce|broadcast|gather|allgather|reduce_scatter|barrier)\\.hpp|(nccl|cuda/engine)\\.cuh)"
     "tpx/layer/.*"
-    "tpx/(generator/.*|cuda/(page_copier|paged_cache)\\.cuh)"
+    "tpx/(generator/.*|cuda/(page_copier|paged_cache|sample[a-z_]*)\\.cuh)"
     "tpx/(tpx\\.hpp|cuda\\.cuh|generator\\.hpp)")
   foreach(pattern floor IN ZIP_LISTS patterns floors)
     if(path MATCHES "^${pattern}$")

@@ -8,17 +8,19 @@ namespace tpx::sample {
 /// Keeps the largest logit alone, of equal ones the lowest token. 8 bytes reduced.
 struct Argmax {
   static constexpr std::string_view name = "Argmax";
+  static constexpr bool on_any_space = true;
 
-  [[nodiscard]] bool neutral() const { return false; }
+  [[nodiscard]] TPX_HD bool neutral() const { return false; }
   void validate() const {}
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  [[nodiscard]] token_id pick(C& c) const {
+  [[nodiscard]] TPX_HD token_id pick(C& c) const {
     std::uint64_t first = 0;
     c.for_each_from(c.best(), [&](token_id token, float) {
-      first = std::max<std::uint64_t>(first, ~static_cast<std::uint32_t>(token));
+      std::uint64_t const mine = ~static_cast<std::uint32_t>(token);
+      first = mine > first ? mine : first;
     });
-    c.reduction().max(std::span{&first, 1});
-    return static_cast<token_id>(~static_cast<std::uint32_t>(first));
+    return static_cast<token_id>(~static_cast<std::uint32_t>(c.largest(first)));
   }
 };
 static_assert(picking_stage<Argmax>);

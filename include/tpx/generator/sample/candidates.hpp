@@ -50,7 +50,7 @@ class candidates {
   }
   /// ln of the sum of e^(logit - best()): the best token's probability is e^-log_total().
   [[nodiscard]] double log_total() {
-    return std::log(static_cast<double>(fixed_total()) / detail::fixed_one);
+    return detail::ln(static_cast<double>(fixed_total()) / detail::fixed_one);
   }
 
   /// Sums over all tokens of reals of 0 to 1, in units of 2^-40: f(x) gets sixteen logits in x[0]
@@ -84,6 +84,32 @@ class candidates {
     }
     reduction_.sum(sums);
     return sums;
+  }
+
+  /// Of all candidates, with depth = best() - logit: 24 bytes reduced.
+  struct spread {
+    std::uint64_t mass;   // sum of e^-depth, in units of 2^-40
+    std::uint64_t depth;  // sum of depth * e^-depth, in the same units
+    std::uint64_t count;
+  };
+  [[nodiscard]] spread masses() {
+    auto const sums = fixed_sums<3>([best = best()](auto& x) {
+      x[2] = detail::convert<float>(-(x[0] > detail::no_logit));
+      detail::mass_and_depth(x, best);
+    });
+    return {sums[0], sums[1], sums[2] >> 40};
+  }
+
+  /// Of candidates with depth = (best() - logit) / 1024 under 1: sums of depth, its square and 1,
+  /// in units of 2^-40. 24 bytes reduced.
+  [[nodiscard]] std::array<std::uint64_t, 3> depth_moments() {
+    return fixed_sums<3>([best = best()](auto& x) {
+      detail::lanes const depth = (best - x[0]) * 0x1p-10f;
+      x[2] = detail::convert<float>(-(depth < 1.0f));
+      x[0] = depth;
+      detail::keep_or_zero(x[0], depth < 1.0f);
+      x[1] = x[0] * x[0];
+    });
   }
 
   /// How many candidates have a logit over `than`. 8 bytes reduced.
@@ -120,6 +146,16 @@ class candidates {
     total_ = 0;
   }
 
+  /// Only those that come no later than `end` in an order stay candidates.
+  template <class Order>
+  void keep_until(Order const& order, float end) {
+    transform([&](detail::lanes& x, token_id) {
+      detail::lanes y = x;
+      order.order(y);
+      detail::keep(x, y >= end);
+    });
+  }
+
   /// Only this token, which is a candidate, stays one.
   void keep_only(token_id token) {
     transform([token](detail::lanes& x, token_id first) {
@@ -147,6 +183,28 @@ class candidates {
   void edit(token_id token, F f) {
     row_.edit(token, f);
     forget();
+  }
+
+  /// The largest of what all ranks have. 8 bytes reduced.
+  [[nodiscard]] std::uint64_t largest(std::uint64_t mine) {
+    reduction_.max(std::span{&mine, 1});
+    return mine;
+  }
+
+  /// Gives each candidate among the last `count` tokens of the history the logit f(logit, most,
+  /// sum), of what fade(back) tells of its occurrences: back is 1 for the last token of all.
+  template <class Fade, class F>
+  void edit_seen(std::size_t count, Fade fade, F f) {
+    auto const history = request().history;
+    settle();
+    auto seen = tallies();
+    for (std::size_t back = std::min(history.size(), count); back > 0; --back) {
+      float const amount = fade(back);
+      if (amount > 0) { seen.add(history[history.size() - back], amount); }
+    }
+    seen.drain([&](token_id token, float most, float sum) {
+      edit(token, [&](float logit) { return f(logit, most, sum); });
+    });
   }
 
   /// A token's logit, -infinity where it is no candidate. 8 bytes reduced.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/config.hpp>
 #include <tpx/layer/lanes.hpp>
 
-#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -48,14 +49,39 @@ inline void absolute(lanes& x) {
   return fold(truths, [](auto const& a, auto const& b) { return a | b; }) != 0;
 }
 
+/// a * b, rounded before anything is added to it: a GPU's compiler would fuse the two.
+[[nodiscard]] TPX_HD inline float product(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+[[nodiscard]] TPX_HD inline double product(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+/// ln x. On a GPU not in line: code that is fetched for each use costs more than a call.
+#if defined(__CUDACC__)
+__noinline__
+#endif
+  [[nodiscard]] TPX_HD inline double
+  ln(double x) {
+  return std::log(x);
+}
+
 /// Integers in the order of the floats they stand for; -0 is +0.
-[[nodiscard]] inline std::uint32_t order_key(float value) {
-  auto const bits = std::bit_cast<std::uint32_t>(value + 0.0f);
+[[nodiscard]] TPX_HD inline std::uint32_t order_key(float value) {
+  auto const bits = __builtin_bit_cast(std::uint32_t, value + 0.0f);
   return bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
 }
 
-[[nodiscard]] inline float from_order_key(std::uint32_t key) {
-  return std::bit_cast<float>(key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
+[[nodiscard]] TPX_HD inline float from_order_key(std::uint32_t key) {
+  return __builtin_bit_cast(float, key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
 }
 
 /// Reals of 0 to 1 as integers in units of 2^-40, in two parts of 20 bits. Sums of integers are the

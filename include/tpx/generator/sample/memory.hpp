@@ -24,14 +24,15 @@ struct sampler_options {
 
 namespace detail {
 
-/// What a token's occurrences in the history come to.
+/// What a token's occurrences in the history come to. The sum is exact, so that it is the same in
+/// any order.
 struct occurrences {
   float most = 0;
-  float sum = 0;
+  double sum = 0;
 };
 
 /// The memory in which a sampler works on one row at a time, allocated once: 9 bytes a token for
-/// the row, 12 for selections and 8 for penalties.
+/// the row, 12 for selections and 20 for penalties.
 class sampler_memory {
  public:
   static constexpr std::size_t buckets = 1024;

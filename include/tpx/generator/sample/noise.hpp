@@ -9,11 +9,22 @@
 
 namespace tpx::detail {
 
-/// x becomes a keyed hash of itself: every bit of x and of the key moves every bit of it. T:
-/// uint32_t or sixteen. Source: the multipliers and shifts of Chris Wellons' triple32
-/// (hash-prospector); the second half of the key goes in between.
-template <class T>
-void keyed_hash(T& x, std::uint32_t const (&key)[2]) {
+/// x becomes a keyed hash of itself: every bit of x and of the key moves every bit of it. Source:
+/// the multipliers and shifts of Chris Wellons' triple32 (hash-prospector); the second half of the
+/// key goes in between.
+TPX_HD inline void keyed_hash(std::uint32_t& x, std::uint32_t const (&key)[2]) {
+  x += key[0];
+  x ^= x >> 17;
+  x *= 0xed5ad4bbu;
+  x ^= x >> 11;
+  x += key[1];
+  x *= 0xac4c1b51u;
+  x ^= x >> 15;
+  x *= 0x31848babu;
+  x ^= x >> 14;
+}
+/// Sixteen at a time. Said twice, since what runs on a GPU too must not know lanes.
+inline void keyed_hash(uint_lanes& x, std::uint32_t const (&key)[2]) {
   x += key[0];
   x ^= x >> 17;
   x *= 0xed5ad4bbu;
@@ -26,7 +37,7 @@ void keyed_hash(T& x, std::uint32_t const (&key)[2]) {
 }
 
 /// Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators (OOPSLA 2014).
-[[nodiscard]] inline std::uint64_t mix(std::uint64_t x) {
+[[nodiscard]] TPX_HD inline std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -41,7 +52,7 @@ void keyed_hash(T& x, std::uint32_t const (&key)[2]) {
 /// exponentials have no memory. So one hash tells whether a block of 16 can win at all.
 class race_noise {
  public:
-  race_noise(std::uint64_t seed, std::uint64_t step) {
+  TPX_HD race_noise(std::uint64_t seed, std::uint64_t step) {
     std::uint64_t const key = mix(mix(seed) + step);
     split(mix(key + 1), least_);
     split(mix(key + 2), who_);
@@ -50,16 +61,31 @@ class race_noise {
 
   /// The least noise in a block; blocks of the vocabulary are numbered token / 256 * 16 + token
   /// % 16.
-  [[nodiscard]] double least(std::uint32_t block) const {
-    return exponential(block, least_) / chunk_rows;
+  [[nodiscard]] TPX_HD double least(std::uint32_t block) const {
+    return exponential(least_bits(block)) / chunk_rows;
+  }
+
+  /// The row of the token that has it.
+  [[nodiscard]] TPX_HD std::uint32_t first_of(std::uint32_t block) const {
+    keyed_hash(block, who_);
+    return block >> 28;
   }
 
   /// The noise of the token in row `row` of a block whose least noise is `least`.
-  [[nodiscard]] double of(std::uint32_t block, std::uint32_t row, double least) const {
-    std::uint32_t who = block;
-    keyed_hash(who, who_);
-    if (who >> 28 == row) { return least; }
-    return least + exponential(block * std::uint32_t{chunk_rows} + row, token_);
+  [[nodiscard]] TPX_HD double of(std::uint32_t block, std::uint32_t row, double least) const {
+    if (first_of(block) == row) { return least; }
+    return least + exponential(rest_bits(block, row));
+  }
+
+  /// What `least` is made of, and what `of` adds.
+  [[nodiscard]] TPX_HD std::uint32_t least_bits(std::uint32_t block) const {
+    keyed_hash(block, least_);
+    return block;
+  }
+  [[nodiscard]] TPX_HD std::uint32_t rest_bits(std::uint32_t block, std::uint32_t row) const {
+    std::uint32_t x = block * std::uint32_t{chunk_rows} + row;
+    keyed_hash(x, token_);
+    return x;
   }
 
   /// Of sixteen blocks from `block` on: which may have a least noise under limit (>= 0). A few that
@@ -76,14 +102,13 @@ class race_noise {
   }
 
  private:
-  static void split(std::uint64_t from, std::uint32_t (&to)[2]) {
+  TPX_HD static void split(std::uint64_t from, std::uint32_t (&to)[2]) {
     to[0] = static_cast<std::uint32_t>(from);
     to[1] = static_cast<std::uint32_t>(from >> 32);
   }
 
-  static double exponential(std::uint32_t x, std::uint32_t const (&key)[2]) {
-    keyed_hash(x, key);
-    return -std::log((static_cast<double>(x) + 0.5) * 0x1p-32);
+  TPX_HD static double exponential(std::uint32_t bits) {
+    return -ln((static_cast<double>(bits) + 0.5) * 0x1p-32);
   }
 
   std::uint32_t least_[2];

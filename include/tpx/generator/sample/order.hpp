@@ -28,6 +28,7 @@ struct largest_first : weighs_one {
   static constexpr bool by_logit = true;
   static constexpr bool passes = true;
   void order(lanes&) const {}
+  [[nodiscard]] TPX_HD float order(float x) const { return x; }
 };
 
 /// The likeliest come first. The one that would pass the limit is not kept.
@@ -35,13 +36,14 @@ struct likeliest_first : weighs_probability {
   static constexpr bool by_logit = true;
   static constexpr bool passes = false;
   void order(lanes&) const {}
+  [[nodiscard]] TPX_HD float order(float x) const { return x; }
 };
 
 /// Those nearest to a logit come first. The one that reaches the limit is kept.
 struct nearest_first : weighs_probability {
   static constexpr bool by_logit = false;
   static constexpr bool passes = true;
-  explicit nearest_first(float logit) : center{logit} {}
+  explicit TPX_HD nearest_first(float logit) : center{logit} {}
   float center;
   /// Logits become minus their distance from it.
   void order(lanes& x) const {
@@ -49,6 +51,7 @@ struct nearest_first : weighs_probability {
     absolute(x);
     x = -x;
   }
+  [[nodiscard]] TPX_HD float order(float x) const { return x > center ? center - x : x - center; }
 };
 
 }  // namespace tpx::detail

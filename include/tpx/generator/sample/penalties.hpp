@@ -14,6 +14,7 @@ namespace tpx::sample {
 /// where f is that of its last occurrence. Source: exllamav3 SS_RepP, then SS_PresFreqP.
 struct Penalties {
   static constexpr std::string_view name = "Penalties";
+  static constexpr bool on_any_space = true;
   static constexpr bool looks_at_history = true;
   float repetition = 1;
   float presence = 0;
@@ -21,7 +22,7 @@ struct Penalties {
   int range = std::numeric_limits<int>::max();
   int decay = 0;
 
-  [[nodiscard]] bool neutral() const {
+  [[nodiscard]] TPX_HD bool neutral() const {
     return (repetition == 1 && presence == 0 && frequency == 0) || (range == 0 && decay == 0);
   }
   void validate() const {
@@ -30,26 +31,21 @@ struct Penalties {
     detail::expect_within("Penalties: frequency", frequency, -1e3, 1e3);
     expects(range >= 0 && decay >= 0, "Penalties: range and decay must not be negative");
   }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
-    auto const history = c.request().history;
-    auto const seen = static_cast<std::size_t>(range) + static_cast<std::size_t>(decay);
-    c.settle();
-    auto tallies = c.tallies();
-    for (std::size_t back = std::min(history.size(), seen); back > 0; --back) {
-      float const f = fade(back);
-      if (f > 0) { tallies.add(history[history.size() - back], f); }
-    }
-    tallies.drain([&](token_id token, float most, float sum) {
-      c.edit(token, [&](float logit) {
+  TPX_HD void apply(C& c) const {
+    c.edit_seen(
+      static_cast<std::size_t>(range) + static_cast<std::size_t>(decay),
+      [this](std::size_t back) { return fade(back); },
+      [this](float logit, float most, float sum) {
         float const w = logit > 0 ? logit / repetition : logit * repetition;
-        return logit * (1 - most) + w * most - frequency * sum - presence * most;
+        return detail::product(logit, 1 - most) + detail::product(w, most) -
+               detail::product(frequency, sum) - detail::product(presence, most);
       });
-    });
   }
 
  private:
-  [[nodiscard]] float fade(std::size_t back) const {
+  [[nodiscard]] TPX_HD float fade(std::size_t back) const {
     auto const full = static_cast<std::size_t>(range);
     if (back <= full) { return 1; }
     return 1 - static_cast<float>(back - full) / static_cast<float>(decay);

@@ -165,4 +165,10 @@ class selection {
   limit_guess<Order> guess_;
 };
 
+/// Where the first ones in an order end, to a limit that is a count or a part of the whole.
+template <class R, class Order, class Limit>
+[[nodiscard]] float end_of(candidates<R>& c, Order const& order, Limit limit) {
+  return selection<Order, R>{c, order}.end(limit);
+}
+
 }  // namespace tpx::detail

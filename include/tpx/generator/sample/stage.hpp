@@ -17,6 +17,9 @@ namespace tpx {
 ///   s.validate()     throws tpx::error for a value out of range; called once, when parameters are
 ///                    made
 ///   s.apply(c)       changes the candidates; a template over candidates<R>
+///
+/// S::on_any_space = true: its functions are TPX_HD and ask of c what the Cuda space has too, so
+/// that cuda_sampler takes it.
 template <class S>
 concept sampler_stage = std::copyable<S> && std::default_initializable<S> && requires(S const& s) {
   { S::name } -> std::convertible_to<std::string_view>;

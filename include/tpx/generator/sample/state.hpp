@@ -24,7 +24,7 @@ struct sample_state : detail::held_state<Stages>... {
   static_assert((std::is_trivially_copyable_v<detail::held_state<Stages>> && ...));
 
   template <stateful_stage S>
-  [[nodiscard]] typename S::state& get() {
+  [[nodiscard]] TPX_HD typename S::state& get() {
     return static_cast<detail::held_state<S>&>(*this).value;
   }
 };

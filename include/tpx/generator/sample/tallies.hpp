@@ -28,7 +28,7 @@ class token_tallies {
   void drain(F f) {
     for (auto const column : std::span{m_.touched.data(), size_}) {
       auto const [most, sum] = std::exchange(m_.occurred[column], {});
-      f(static_cast<token_id>(m_.options().first + column), most, sum);
+      f(static_cast<token_id>(m_.options().first + column), most, static_cast<float>(sum));
     }
     size_ = 0;
   }

@@ -9,14 +9,16 @@ namespace tpx::sample {
 /// Source: exllamav3 SS_Temperature and its presets, which make 0 an argmax.
 struct Temperature {
   static constexpr std::string_view name = "Temperature";
+  static constexpr bool on_any_space = true;
   float value = 1;
 
-  [[nodiscard]] bool neutral() const { return value == 1; }
+  [[nodiscard]] TPX_HD bool neutral() const { return value == 1; }
   void validate() const {
     if (value != 0) { detail::expect_within("Temperature: value", value, 1e-6, 1e6); }
   }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
+  TPX_HD void apply(C& c) const {
     if (value != 0) {
       c.multiply(1 / value);
     } else {

@@ -9,13 +9,15 @@ namespace tpx::sample {
 /// Source: exllamav2 top_a_cpu.
 struct TopA {
   static constexpr std::string_view name = "TopA";
+  static constexpr bool on_any_space = true;
   float a = 0;
 
-  [[nodiscard]] bool neutral() const { return a == 0; }
+  [[nodiscard]] TPX_HD bool neutral() const { return a == 0; }
   void validate() const { detail::expect_within("TopA: a", a, 0, 1); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
-    c.keep_from(c.best() + static_cast<float>(std::log(static_cast<double>(a)) - c.log_total()));
+  TPX_HD void apply(C& c) const {
+    c.keep_from(c.best() + static_cast<float>(detail::ln(static_cast<double>(a)) - c.log_total()));
   }
 };
 static_assert(sampler_stage<TopA>);

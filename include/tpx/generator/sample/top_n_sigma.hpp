@@ -10,26 +10,20 @@ namespace tpx::sample {
 /// Source: Tang et al., Top-n-sigma: Not All Logits Are You Need (2024), and llama.cpp.
 struct TopNSigma {
   static constexpr std::string_view name = "TopNSigma";
+  static constexpr bool on_any_space = true;
   float n = 0;  // 0 keeps all
 
-  [[nodiscard]] bool neutral() const { return n == 0; }
+  [[nodiscard]] TPX_HD bool neutral() const { return n == 0; }
   void validate() const { detail::expect_within("TopNSigma: n", n, 0, 1e6); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
-    float const best = c.best();
-    auto const sums = c.template fixed_sums<3>([best](auto& x) {
-      constexpr float unit = 0x1p-10f;
-      detail::lanes const depth = (best - x[0]) * unit;
-      x[2] = detail::convert<float>(-(depth < 1.0f));
-      x[0] = depth;
-      detail::keep_or_zero(x[0], depth < 1.0f);
-      x[1] = x[0] * x[0];
-    });
+  TPX_HD void apply(C& c) const {
+    auto const sums = c.depth_moments();
     double const count = static_cast<double>(sums[2]);
     double const mean = static_cast<double>(sums[0]) / count;
-    double const variance = static_cast<double>(sums[1]) / count - mean * mean;
-    double const sigma = 1024 * std::sqrt(std::max(variance, 0.0));
-    c.keep_from(best - static_cast<float>(static_cast<double>(n) * sigma));
+    double const variance = static_cast<double>(sums[1]) / count - detail::product(mean, mean);
+    double const sigma = 1024 * std::sqrt(variance > 0 ? variance : 0.0);
+    c.keep_from(c.best() - static_cast<float>(static_cast<double>(n) * sigma));
   }
 };
 static_assert(sampler_stage<TopNSigma>);

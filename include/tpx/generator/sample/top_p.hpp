@@ -11,14 +11,15 @@ namespace tpx::sample {
 /// Source: exllamav3 SS_TopP, ties as in SS_Fused. (llama.cpp keeps the token that passes p.)
 struct TopP {
   static constexpr std::string_view name = "TopP";
+  static constexpr bool on_any_space = true;
   float p = 1;
 
-  [[nodiscard]] bool neutral() const { return p == 1; }
+  [[nodiscard]] TPX_HD bool neutral() const { return p == 1; }
   void validate() const { detail::expect_within("TopP: p", p, 0, 1); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
-    detail::selection first{c, detail::likeliest_first{}};
-    c.keep_from(first.end(static_cast<double>(p)));
+  TPX_HD void apply(C& c) const {
+    c.keep_from(end_of(c, detail::likeliest_first{}, static_cast<double>(p)));
   }
 };
 static_assert(sampler_stage<TopP>);

@@ -11,25 +11,19 @@ namespace tpx::sample {
 /// not exllamav2, which orders by p + ln p.
 struct Typical {
   static constexpr std::string_view name = "Typical";
+  static constexpr bool on_any_space = true;
   float p = 1;
 
-  [[nodiscard]] bool neutral() const { return p == 1; }
+  [[nodiscard]] TPX_HD bool neutral() const { return p == 1; }
   void validate() const { detail::expect_within("Typical: p", p, 0, 1); }
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
+  TPX_HD void apply(C& c) const {
     // With d = best - logit, -ln p is d + log_total and the entropy is that of the mean d.
-    float const best = c.best();
-    auto const sums =
-      c.template fixed_sums<2>([best](auto& x) { detail::mass_and_depth(x, best); });
-    double const depth = static_cast<double>(sums[1]) / static_cast<double>(sums[0]);
-    detail::nearest_first const order{best - static_cast<float>(depth)};
-    detail::selection first{c, order};
-    float const end = first.end(static_cast<double>(p));
-    c.transform([&](detail::lanes& x, token_id) {
-      detail::lanes y = x;
-      order.order(y);
-      detail::keep(x, y >= end);
-    });
+    auto const all = c.masses();
+    double const depth = static_cast<double>(all.depth) / static_cast<double>(all.mass);
+    detail::nearest_first const order{c.best() - static_cast<float>(depth)};
+    c.keep_until(order, end_of(c, order, static_cast<double>(p)));
   }
 };
 static_assert(sampler_stage<Typical>);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_draw.cuh>
+#include <tpx/cuda/sample_request.cuh>
+#include <tpx/cuda/sample_select.cuh>
+
+namespace tpx::detail {
+
+/// What a launch of the kernel works on.
+template <class T, class... Stages>
+struct sample_launch {
+  T const* logits;  // (rows, stride)
+  std::size_t stride;
+  device_row<Stages...>* rows;
+  cuda_sampled* results;
+  sample_state<Stages...>* states;  // for the host to see
+  seen_token const* seen;           // (rows, seen_room)
+  std::uint32_t const* seen_count;
+  std::uint32_t seen_room;
+  std::uint32_t vocab;  // of a row's columns, those that are tokens
+  std::uint32_t part;   // tokens of a block, a multiple of 256
+  float* outside;       // (rows, part), where a row does not fit shared memory; or null
+};
+
+/// Log-probability and rank among the model's own logits, before mask and stages.
+template <class T>
+__device__ void look_at_raw(sample_team& team, logits_view<T> const& row, sample_part const& part,
+                            token_id token, cuda_sampled& result) {
+  running_best mine;
+  auto const each = [&](auto f) {
+    for (unsigned i = threadIdx.x * 4; i < part.count; i += 4 * sample_threads) {
+      float4 const x = row.four(part.begin + i);
+      f(x.x);
+      f(x.y);
+      f(x.z);
+      f(x.w);
+    }
+  };
+  each([&](float x) { mine.add(x); });
+  auto const key = static_cast<std::uint32_t>(team.join(mine.key(), joined_by::max));
+  float const best = from_order_key(key);
+  if (key == ~0u || best > 1e30f) {
+    result = {.status = sample_status::not_a_number};
+    return;
+  }
+  auto const logit = static_cast<float>(row.logits[token]);
+  std::uint64_t mass = 0;
+  std::uint64_t over = 0;
+  each([&](float x) {
+    mass += fixed_of(mass_of(x, best));
+    over += x > logit ? 1 : 0;
+  });
+  mass = team.join(mass, joined_by::sum);
+  over = team.join(over, joined_by::sum);
+  double const log_total = ln(static_cast<double>(mass) / fixed_one);
+  result.raw_logprob = static_cast<float>(static_cast<double>(logit - best) - log_total);
+  result.rank = static_cast<std::uint32_t>(over) + 1;
+}
+
+template <class S, class Chosen, class State>
+__device__ void apply_stage(cuda_candidates& c, Chosen const& chosen, State& memory) {
+  S const& stage = chosen.template get<S>();
+  if (stage.neutral() || c.status() != sample_status::ok) { return; }
+  if constexpr (picking_stage<S>) {
+    return;
+  } else if constexpr (stateful_stage<S>) {
+    stage.apply(c, memory.template get<S>());
+  } else {
+    stage.apply(c);
+  }
+}
+
+template <class S, class Chosen, class State>
+__device__ void tell_stage(cuda_candidates& c, Chosen const& chosen, token_id token,
+                           State& memory) {
+  if constexpr (stateful_stage<S>) {
+    S const& stage = chosen.template get<S>();
+    if (!stage.neutral()) { stage.picked(c, token, memory.template get<S>()); }
+  }
+}
+
+/// What a block does.
+template <bool Outside, class T, class... Stages>
+__device__ void sample_row(sample_launch<T, Stages...> const& work) {
+  auto* const reach = reinterpret_cast<float*>(memory_of_block() + sizeof(sample_shared));
+  unsigned const r = blockIdx.x / team_size();
+  sample_part part{.logits = reach + work.part / chunk_rows,
+                   .reach = reach,
+                   .begin = team_rank() * work.part,
+                   .count = work.part};
+  if constexpr (Outside) { part.logits = work.outside + std::size_t{r} * work.part; }
+
+  if (work.seen == nullptr) { wait_for_launches_before(); }
+  device_row<Stages...> const row = work.rows[r];
+  logits_view<T> const view{work.logits + r * work.stride, work.vocab, row.end, row.mask};
+  sample_state<Stages...> memory = row.memory;
+  cuda_candidates c{part, take_part(view, part), row.seed, row.step};
+  __syncthreads();
+  team_meet();
+  if (work.seen != nullptr) {
+    wait_for_launches_before();  // logits are there since that one began
+    c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r], work.seen_room);
+  }
+  (apply_stage<Stages>(c, row.chosen, memory), ...);
+
+  cuda_sampled result;
+  if (c.status() == sample_status::ok) {
+    using last = std::tuple_element_t<sizeof...(Stages) - 1, std::tuple<Stages...>>;
+    result.token = row.chosen.template get<last>().pick(c);
+  }
+  result.status = c.status();
+  if (result.status == sample_status::ok) {
+    (tell_stage<Stages>(c, row.chosen, result.token, memory), ...);
+    if (row.logprobs) {
+      float const depth = c.logit(result.token) - c.best();
+      result.logprob = static_cast<float>(static_cast<double>(depth) - c.log_total());
+      look_at_raw(c.team(), view, part, result.token, result);
+    }
+  }
+  team_meet();
+  if (team_rank() != 0 || threadIdx.x != 0) { return; }
+  if (result.status != sample_status::ok) {
+    result.token = -1;
+  } else {
+    device_row<Stages...>& next = work.rows[r];
+    next.step = row.step + 1;
+    next.memory = memory;
+    if (row.history_size < row.history_room) {
+      row.history[row.history_size] = result.token;
+      next.history_size = row.history_size + 1;
+    }
+  }
+  work.results[r] = result;
+  work.states[r] = memory;
+}
+
+/// A cluster, or a block, for each row.
+template <bool Outside, class T, class... Stages>
+__global__ void __launch_bounds__(sample_threads, 2)
+  sample_rows(sample_launch<T, Stages...> const work) {
+  sample_row<Outside>(work);
+}
+
+}  // namespace tpx::detail

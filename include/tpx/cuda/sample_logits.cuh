@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_row.cuh>
+#include <tpx/cuda/sample_team.cuh>
+
+namespace tpx::detail {
+
+/// `logit_row` on a GPU: the logits of a row, which are scaled and cut off lazily. All threads of
+/// the blocks that share the row call the same in the same order.
+class cuda_logits {
+ public:
+  __device__ cuda_logits(sample_part const& part, running_best const& best)
+      : part_{part}, mine_{best} {}
+
+  [[nodiscard]] __device__ sample_part const& part() const { return part_; }
+  [[nodiscard]] __device__ sample_team& team() { return team_; }
+  [[nodiscard]] __device__ float scale() const { return scale_; }
+  /// The largest that this thread has, as it is stored.
+  [[nodiscard]] __device__ float most() const { return mine_.most; }
+
+  /// What a stored logit counts as; -infinity for what is no candidate.
+  [[nodiscard]] __device__ float seen(float raw) const {
+    return raw >= floor_ ? raw * scale_ : no_logit;
+  }
+  /// The logit at a place of this block's part.
+  [[nodiscard]] __device__ float at(unsigned i) const { return seen(part_.logits[i]); }
+
+  /// Calls f(token, logit) for this thread's tokens.
+  template <class F>
+  __device__ void for_each(F f) const {
+    each_raw([&f, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
+      f(token, raw >= floor ? raw * scale : no_logit);
+    });
+  }
+
+  /// Joins what all threads have.
+  [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, joined_by how) {
+    return team_.join(x, how, !are_few());
+  }
+  /// The same of this block alone.
+  [[nodiscard]] __device__ std::uint64_t join_block(std::uint64_t x, joined_by how) {
+    return team_.join(x, how, false);
+  }
+
+  /// Whether each thread has one candidate at most, and all blocks have the same.
+  [[nodiscard]] __device__ bool are_few() const { return part_.left != nullptr; }
+
+  /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
+  /// many.
+  template <class F>
+  [[nodiscard]] __device__ bool collect(F keep, collected_token& to) const {
+    auto& shared = shared_of_block();
+    if (threadIdx.x == 0) { shared.collected = 0; }
+    __syncthreads();
+    each_raw([&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
+      if (!(raw >= floor && keep(raw * scale))) { return; }
+      std::uint32_t const i = atomicAdd(&shared.collected, 1u);
+      if (i >= sample_threads) { return; }
+      shared.logits[i] = raw;
+      shared.tokens[i] = token;
+    });
+    __syncthreads();
+    unsigned const lane = threadIdx.x % 32;
+    unsigned const size = team_size();
+    if (threadIdx.x < size) { *peer(&shared.counts[team_rank()], lane) = shared.collected; }
+    team_sync();
+    std::uint32_t const theirs = lane < size ? shared.counts[lane] : 0;
+    to.count = static_cast<std::uint32_t>(join_warp(theirs, joined_by::sum));
+    if (to.count > sample_threads) {
+      team_sync();
+      return false;
+    }
+    std::uint32_t at = threadIdx.x;
+    bool found = false;
+    TPX_ROLLED
+    for (unsigned r = 0; r < size; ++r) {
+      std::uint32_t const n = __shfl_sync(~0u, theirs, static_cast<int>(r));
+      if (!found && at < n) {
+        to.raw = *peer(&shared.logits[at], r);
+        to.token = *peer(&shared.tokens[at], r);
+        found = true;
+      }
+      at -= n;
+    }
+    return true;
+  }
+
+  /// From here on only these, which were collected.
+  __device__ void narrow(collected_token const& to) {
+    auto& shared = shared_of_block();
+    shared.few_logits[threadIdx.x] = to.raw;
+    shared.few_tokens[threadIdx.x] = to.token;
+    part_ = {.logits = shared.few_logits,
+             .reach = nullptr,
+             .left = shared.few_tokens,
+             .begin = 0,
+             .count = to.count};
+  }
+
+ protected:
+  __device__ void scale(float by) { scale_ *= by; }
+  __device__ void cut_off(float floor) { floor_ = fmaxf(floor_, unscaled(floor)); }
+  __device__ void settle() {
+    if (scale_ != 1 || floor_ > no_logit) {
+      rewrite([](std::uint32_t, float x) { return x; });
+    }
+  }
+
+  /// Every token gets the logit f(token, logit).
+  template <class F>
+  __device__ void rewrite(F f) {
+    TPX_ROLLED
+    for (unsigned i = threadIdx.x; i < part_.count; i += sample_threads) {
+      part_.logits[i] = f(part_.token(i), at(i));
+    }
+    scale_ = 1;
+    floor_ = no_logit;
+  }
+
+  __device__ void look_again() {
+    mine_ = {.nan = mine_.nan};
+    for_each([this](std::uint32_t, float x) { mine_.add(x); });
+  }
+
+  sample_part part_;
+  running_best mine_;
+
+ private:
+  template <class F>
+  __device__ void each_raw(F f) const {
+    sample_part const part = part_;
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < part.count; i += sample_threads) {
+      f(part.token(i), part.logits[i]);
+    }
+  }
+
+  /// The least number that is at least `floor` once it is scaled and rounded: each lane of a warp
+  /// tries one of 32 parts of what is left of the floats.
+  [[nodiscard]] __device__ float unscaled(float floor) const {
+    if (scale_ == 1) { return floor; }
+    std::uint32_t const lowest = order_key(no_logit);
+    std::uint32_t const most = order_key(-no_logit) - lowest;
+    std::uint32_t below = 0;  // so many floats from the lowest on are not enough
+    TPX_ROLLED
+    for (int shift = 27; shift > -5; shift -= 5) {
+      int const bits = shift < 0 ? 0 : shift;
+      std::uint32_t const lane = threadIdx.x % 32;
+      std::uint32_t const last = below + ((lane + 1) << bits) - 1;
+      bool const enough = last > most || lane >= (shift < 0 ? 4u : 32u) ||
+                          from_order_key(lowest + last) * scale_ >= floor;
+      below += static_cast<std::uint32_t>(__popc(__ballot_sync(~0u, !enough))) << bits;
+    }
+    return from_order_key(lowest + below);
+  }
+
+  sample_team team_;
+  float scale_ = 1;
+  float floor_ = no_logit;
+};
+
+}  // namespace tpx::detail

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_row.cuh>
+#include <tpx/generator/sample/parameters.hpp>
+#include <tpx/generator/sample/state.hpp>
+
+namespace tpx {
+
+/// What goes with a row of logits on a GPU. Spans are device memory, which stays the caller's and
+/// may change from sample to sample; the rest is copied by `cuda_sampler::set`.
+struct cuda_sample_request {
+  std::span<token_id> history = {};  // room for it, oldest first; penalties look at it
+  std::size_t history_size =
+    0;  // tokens that are there; what is sampled follows while there is room
+  std::span<std::uint32_t const> mask = {};  // as sample_request's
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;  // of the next sample; each one adds 1
+  bool logprobs = false;   // fill in `logprob`, `raw_logprob` and `rank`
+};
+
+/// What came of a row. Without status ok there is no token, and state and step are unchanged.
+struct cuda_sampled {
+  token_id token = -1;
+  sample_status status = sample_status::ok;
+  float logprob = 0;
+  float raw_logprob = 0;
+  std::uint32_t rank = 0;
+
+  friend bool operator==(cuda_sampled const&, cuda_sampled const&) = default;
+};
+
+namespace detail {
+
+template <class S>
+struct stage_slot {
+  S stage;
+};
+
+/// The parameters of a row as a kernel has them: std::tuple is of the CPU.
+template <class... Stages>
+struct stage_slots : stage_slot<Stages>... {
+  template <class S>
+  [[nodiscard]] TPX_HD S const& get() const {
+    return static_cast<stage_slot<S> const&>(*this).stage;
+  }
+};
+
+/// A row in device memory.
+template <class... Stages>
+struct device_row {
+  stage_slots<Stages...> chosen;
+  sample_state<Stages...> memory;
+  token_id* history;
+  std::uint32_t const* mask;
+  std::uint32_t history_size;
+  std::uint32_t history_room;
+  std::uint32_t end;  // tokens from here on are forbidden
+  std::uint64_t seed;
+  std::uint64_t step;
+  bool logprobs;
+};
+
+/// Puts a row into device memory, in the order of the stream: a copy of host memory would not be.
+template <class Row>
+__global__ void put_row(Row* to, Row const row) {
+  *to = row;
+}
+
+}  // namespace detail
+}  // namespace tpx

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_request.cuh>
+
+namespace tpx::detail {
+
+/// A place of a hash table of tokens.
+struct alignas(16) seen_slot {
+  std::uint32_t key;       // token + 1; 0: empty
+  std::uint32_t most;      // a float's bits: those of positive ones are in their order
+  unsigned long long sum;  // in units of 2^-24, of which every amount is a multiple
+};
+
+/// Slots for so many tokens, at most half full.
+[[nodiscard]] TPX_HD constexpr std::uint32_t slots_for(std::size_t tokens) {
+  std::uint32_t slots = 64;
+  while (slots < 2 * tokens) { slots *= 2; }
+  return slots;
+}
+
+/// What the kernel of the histories works on.
+template <class... Stages>
+struct seen_launch {
+  device_row<Stages...> const* rows;
+  seen_token* seen;  // (rows, room)
+  std::uint32_t* count;
+  seen_slot* outside;    // (rows, slots_for(room)), where those do not fit shared memory
+  std::uint32_t inside;  // slots that do
+  std::uint32_t room;
+  std::uint32_t vocab;
+};
+
+/// What stages that look at the history see first: `edit_seen` writes down what tokens of the
+/// history come to, for `cuda_candidates` to edit them. One block a row.
+class seen_pass {
+ public:
+  __device__ seen_pass(seen_slot* outside, std::uint32_t inside, seen_token* to,
+                       std::uint32_t& count, token_id const* history, std::uint32_t size,
+                       std::uint32_t vocab)
+      : slots_{outside},
+        inside_{inside},
+        to_{to},
+        count_{count},
+        history_{history},
+        size_{size},
+        vocab_{vocab} {}
+
+  template <class Fade>
+  __device__ void edit_seen(std::size_t count, Fade fade, auto) {
+    auto const n = static_cast<std::uint32_t>(count < size_ ? count : size_);
+    std::uint32_t const slots = slots_for(n);
+    if (slots <= inside_) { slots_ = reinterpret_cast<seen_slot*>(memory_of_block()); }
+    for (std::uint32_t i = threadIdx.x; i < slots; i += blockDim.x) { slots_[i] = {}; }
+    __syncthreads();
+    for (std::uint32_t back = 1 + threadIdx.x; back <= n; back += blockDim.x) {
+      auto const token = static_cast<std::uint32_t>(history_[size_ - back]);
+      float const amount = fade(std::size_t{back});
+      if (!(amount > 0) || token >= vocab_) { continue; }
+      seen_slot& slot = find(token + 1, slots);
+      atomicMax(&slot.most, __float_as_uint(amount));
+      atomicAdd(&slot.sum, static_cast<unsigned long long>(amount * 0x1p24f));
+    }
+    __syncthreads();
+    for (std::uint32_t i = threadIdx.x; i < slots; i += blockDim.x) {
+      seen_slot const& slot = slots_[i];
+      if (slot.key == 0) { continue; }
+      to_[atomicAdd(&count_, 1u)] = {static_cast<token_id>(slot.key - 1),
+                                     __uint_as_float(slot.most),
+                                     static_cast<float>(static_cast<double>(slot.sum) * 0x1p-24)};
+    }
+  }
+
+ private:
+  [[nodiscard]] __device__ seen_slot& find(std::uint32_t key, std::uint32_t slots) {
+    std::uint32_t at = key * 0x9e3779b1u >> __clz(static_cast<int>(slots - 1));
+    while (true) {
+      std::uint32_t const there = atomicCAS(&slots_[at].key, 0u, key);
+      if (there == 0 || there == key) { return slots_[at]; }
+      at = (at + 1) & (slots - 1);
+    }
+  }
+
+  seen_slot* slots_;
+  std::uint32_t inside_;
+  seen_token* to_;
+  std::uint32_t& count_;
+  token_id const* history_;
+  std::uint32_t size_;
+  std::uint32_t vocab_;
+};
+
+/// Whether a stage looks at the history.
+template <class S>
+concept looking_stage = requires {
+  requires S::looks_at_history;
+};
+
+template <class S, class Row>
+__device__ void look_at_history(seen_pass& pass, Row const& row) {
+  if constexpr (looking_stage<S>) {
+    S const& stage = row.chosen.template get<S>();
+    if (!stage.neutral()) { stage.apply(pass); }
+  }
+}
+
+/// The sparse part of a sample: it runs while the dense kernel's blocks fetch their logits.
+template <class... Stages>
+__global__ void __launch_bounds__(sample_threads) see_rows(seen_launch<Stages...> const work) {
+  wait_for_launches_before();
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+  __shared__ std::uint32_t count;
+  std::size_t const r = blockIdx.x;
+  device_row<Stages...> const& row = work.rows[r];
+  auto* const outside = work.outside == nullptr ? nullptr : work.outside + r * slots_for(work.room);
+  if (threadIdx.x == 0) { count = 0; }
+  __syncthreads();
+  seen_pass pass{outside,          work.inside, work.seen + r * work.room, count, row.history,
+                 row.history_size, work.vocab};
+  (look_at_history<Stages>(pass, row), ...);
+  __syncthreads();
+  if (threadIdx.x == 0) { work.count[r] = count; }
+}
+
+}  // namespace tpx::detail

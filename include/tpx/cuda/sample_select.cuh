@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_candidates.cuh>
+#include <tpx/cuda/sample_histogram.cuh>
+#include <tpx/generator/sample/select.hpp>
+
+namespace tpx {
+namespace detail {
+
+/// `largest_first`, `likeliest_first` or `nearest_first`: known at run time, so that all stages use
+/// one function.
+struct cuda_order {
+  bool counts;
+  bool by_logit;
+  bool passes;
+  float center;
+
+  __device__ explicit cuda_order(largest_first) : cuda_order{true, true, true, 0} {}
+  __device__ explicit cuda_order(likeliest_first) : cuda_order{false, true, false, 0} {}
+  __device__ explicit cuda_order(nearest_first o) : cuda_order{false, false, true, o.center} {}
+
+  [[nodiscard]] __device__ float place(float x) const { return by_logit ? x : -fabsf(x - center); }
+
+ private:
+  __device__ cuda_order(bool count, bool logit, bool pass, float middle)
+      : counts{count}, by_logit{logit}, passes{pass}, center{middle} {}
+};
+
+/// `selection` on a GPU: a histogram over 1/16 nats says which bucket the limit falls into. Of few
+/// candidates in there each thread compares one with all; of many, histograms over their bits say
+/// which it is.
+class cuda_selection {
+ public:
+  __device__ cuda_selection(cuda_candidates& from, cuda_order const& order)
+      : from_{from}, order_{order}, best_{from.best()}, first_{order.by_logit ? best_ : 0.0f} {}
+
+  [[nodiscard]] __device__ float end(sum_limit const& limit) {
+    if (from_.status() != sample_status::ok) { return no_logit; }
+    sample_shared const& shared = shared_of_block();
+    bool const narrows = order_.counts && limit.number < sample_threads;
+    if (!from_.are_few() && !(narrows && narrow_to_largest(limit.number))) {
+      row_histogram histogram;
+      from_.for_each([&, self = *this](std::uint32_t, float x) {
+        if (!(x > no_logit)) { return; }
+        if (self.order_.counts) {
+          histogram.count(self.bucket(x));
+        } else {
+          histogram.add(self.bucket(x), self.weight(x));
+        }
+      });
+      histogram.find(limit, false);
+      std::uint32_t const in = shared.bucket;
+      if (in == sample_threads) { return no_logit; }
+      std::uint64_t const number = shared.limit;
+      std::uint64_t const above = shared.above;
+      collected_token found;
+      bool const few = from_.collect(
+        [&, self = *this](float x) { return x > no_logit && self.bucket(x) == in; }, found);
+      if (!few) { return among_many(in, number, above); }
+      float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
+      return among(x, found.count, number, above);
+    }
+    unsigned const count = from_.part().count;
+    float const x = threadIdx.x < count ? from_.at(threadIdx.x) : no_logit;
+    std::uint64_t const total = from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
+    return among(x, count, limit.of(total), 0);
+  }
+
+ private:
+  /// Leaves those alone that may be among the `count` largest, if they are few. As large as the
+  /// `count`-th of the warps' largest are at least so many.
+  [[nodiscard]] __device__ bool narrow_to_largest(std::uint64_t count) const {
+    sample_shared& shared = shared_of_block();
+    unsigned const tops = team_size() * sample_warps;
+    if (count > tops || count == 0) { return false; }
+    std::uint32_t const top = __reduce_max_sync(~0u, order_key(from_.seen(from_.most())));
+    if (threadIdx.x % 32 == 0) { shared.tops[threadIdx.x / 32] = top; }
+    team_sync();
+    unsigned const t = threadIdx.x;
+    if (t == 0) { shared.bucket = 0; }
+    std::uint32_t const mine =
+      t < tops ? *peer(&shared.tops[t % sample_warps], t / sample_warps) : 0;
+    shared.low[t] = mine;
+    __syncthreads();
+    if (t < tops) {
+      std::uint32_t over = 0;
+      std::uint32_t equal = 0;
+#pragma unroll 4
+      for (unsigned i = 0; i < tops; ++i) {
+        over += shared.low[i] > mine ? 1 : 0;
+        equal += shared.low[i] == mine ? 1 : 0;
+      }
+      if (over < count && over + equal >= count) { shared.bucket = mine; }
+    }
+    __syncthreads();
+    float const least = from_order_key(shared.bucket);
+    collected_token found;
+    if (!from_.collect([&](float x) { return x > no_logit && x >= least; }, found)) {
+      return false;
+    }
+    from_.narrow(found);
+    return true;
+  }
+
+  /// Where each thread has one at most: the end of what lies under `above`.
+  [[nodiscard]] __device__ float among(float x, unsigned count, std::uint64_t limit,
+                                       std::uint64_t above) const {
+    sample_shared& shared = shared_of_block();
+    std::uint32_t const key = x > no_logit ? order_key(order_.place(x)) : 0;
+    shared.low[threadIdx.x] = key;
+    shared.histogram[threadIdx.x] = key != 0 ? weight(x) : 0;
+    if (threadIdx.x == 0) { shared.bucket = 0; }
+    __syncthreads();
+    if (key != 0) {
+      std::uint64_t over = above;
+      std::uint64_t equal = 0;
+#pragma unroll 4
+      for (unsigned i = 0; i < count; ++i) {
+        std::uint32_t const other = shared.low[i];
+        std::uint64_t const weight = shared.histogram[i];
+        over += other > key ? weight : 0;
+        equal += other == key ? weight : 0;
+      }
+      if (over <= limit && over + equal > limit) {
+        shared.bucket = key;
+        shared.above = over;
+      }
+    }
+    __syncthreads();
+    std::uint32_t const found = shared.bucket;
+    return found == 0 ? no_logit : finish(found, shared.above, limit);
+  }
+
+  /// By the bits of what is in a bucket.
+  [[nodiscard]] __device__ float among_many(std::uint32_t in, std::uint64_t limit,
+                                            std::uint64_t above) const {
+    constexpr int digit = 9;
+    static_assert(1u << digit == sample_threads);
+    sample_shared const& shared = shared_of_block();
+    float const upper = first_ - static_cast<float>(in) / per_nat;
+    float const spare = (fabsf(first_) + fabsf(upper) + 1) * 0x1p-20f;
+    std::uint32_t high = order_key(fminf(upper + spare, first_));
+    std::uint32_t low =
+      order_key(in + 1 == sample_threads ? -0x1.fffffep127f : upper - 1 / per_nat - spare);
+    while (low != high) {
+      int const bits = 32 - __clz(static_cast<int>(high - low));
+      int const shift = bits > digit ? bits - digit : 0;
+      row_histogram histogram;
+      from_.for_each([&, self = *this](std::uint32_t, float x) {
+        std::uint32_t const key = order_key(self.order_.place(x));
+        if (x > no_logit && key >= low && key <= high && self.bucket(x) == in) {
+          histogram.add((key - low) >> shift, self.weight(x));
+        }
+      });
+      histogram.find({-1, limit - above, false}, true);
+      above += shared.above;
+      low += shared.bucket << shift;
+      std::uint32_t const end = low + ((1u << shift) - 1);
+      high = end < high ? end : high;
+    }
+    return finish(low, above, limit);
+  }
+
+  [[nodiscard]] __device__ float finish(std::uint32_t key, std::uint64_t above,
+                                        std::uint64_t limit) const {
+    float const at = from_order_key(key);
+    if (order_.passes || above + weight(at) <= limit) { return at; }
+    return from_order_key(key + 1);
+  }
+
+  [[nodiscard]] __device__ std::uint32_t bucket(float x) const {
+    return static_cast<std::uint32_t>(
+      fminf((first_ - order_.place(x)) * per_nat, static_cast<float>(sample_threads - 1)));
+  }
+  [[nodiscard]] __device__ std::uint64_t weight(float x) const {
+    return order_.counts ? 1 : fixed_of(mass_of(x, best_));
+  }
+
+  static constexpr float per_nat = 16;  // buckets
+
+  cuda_candidates& from_;
+  cuda_order order_;
+  float best_;
+  float first_;
+};
+
+[[nodiscard]] __device__ __noinline__ inline float selection_end(cuda_candidates& c,
+                                                                 cuda_order order,
+                                                                 sum_limit limit) {
+  return cuda_selection{c, order}.end(limit);
+}
+
+}  // namespace detail
+
+/// Where the first ones in an order end, to a limit that is a count or a part of the whole.
+template <class Order>
+[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, std::uint64_t count) {
+  return detail::selection_end(c, detail::cuda_order{order}, {-1, count, true});
+}
+template <class Order>
+[[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, double part) {
+  return detail::selection_end(c, detail::cuda_order{order}, {part, 0, Order::passes});
+}
+
+}  // namespace tpx

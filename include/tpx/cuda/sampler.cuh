@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <tpx/cuda/sample_kernel.cuh>
+#include <tpx/cuda/sample_memory.cuh>
+#include <tpx/cuda/sample_seen.cuh>
+#include <tpx/generator/sampler.hpp>
+
+namespace tpx {
+namespace detail {
+
+template <class S>
+concept gpu_stage = requires {
+  requires S::on_any_space;
+};
+
+}  // namespace detail
+
+/// What a sampler on a GPU is made for.
+struct cuda_sampler_options {
+  std::size_t columns;                                       // logits of a row
+  std::size_t rows = 1;                                      // at most, of a batch
+  std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
+  std::size_t max_history = 4096;                            // room of a row's history at most
+  unsigned blocks = 0;  // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
+};
+
+/// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same
+/// tokens.
+///
+///     tpx::cuda_sampler<Penalties, TopK, TopP, Temperature, Gumbel> sampler{
+///       {.columns = vocab, .rows = 64}};
+///     sampler.set(row, {.seed = 42}, {TopP{0.95f}}, {}, stream);   // when a request takes a row
+///     sampler.sample(logits, rows, stream);                        // each step; graphs may hold
+///     it
+///     ...                                                          // once the stream has come by:
+///     sampler.results()[row].token;
+///
+/// Tokens are those of the Cpu space where that is compiled without fusing multiplications into
+/// additions (-ffp-contract=off, or a target without FMA): sums are of integers. Logarithms are the
+/// two libraries', of 53 bits rounded to 24: where two scores, or a logit and a limit, agree to
+/// 2^-24, one in 2^28 of these may go the other way.
+///
+/// Stages that take the whole history, a list of the host's, or lanes are of the Cpu space alone.
+///
+/// Cost    one kernel, and one before it where a stage looks at the history. A cluster of blocks
+///         holds a row in its shared memory: it is read once. Before sm_90 one block works on a
+///         row, in global memory.
+template <sampler_stage... Stages>
+class cuda_sampler {
+  using last = std::tuple_element_t<sizeof...(Stages) - 1, std::tuple<Stages...>>;
+  static_assert(picking_stage<last>, "a chain ends with a stage that picks: Argmax or Gumbel");
+  static_assert((detail::gpu_stage<Stages> && ...),
+                "a stage of this chain is of the Cpu space alone: use tpx::sampler, or mark its "
+                "functions TPX_HD and say on_any_space = true");
+  static_assert((std::is_trivially_copyable_v<Stages> && ...));
+  static constexpr std::size_t looking = (std::size_t{detail::looking_stage<Stages>} + ... + 0);
+  static_assert(looking <= 1, "one stage of a chain may look at the history");
+
+ public:
+  using parameters = sample_parameters<Stages...>;
+  using state = sample_state<Stages...>;
+  using request = cuda_sample_request;
+
+  explicit cuda_sampler(cuda_sampler_options const& options) : options_{options} {
+    expects(options.columns > 0 && options.columns < (std::size_t{1} << 31) && options.rows > 0,
+            "cuda_sampler: columns and rows must be positive");
+    expects(
+      std::has_single_bit(options.blocks | (options.blocks == 0 ? 1u : 0u)) && options.blocks <= 16,
+      "cuda_sampler: blocks is 0, 1, 2, 4, 8 or 16");
+    options_.vocab = std::min(options.vocab, options.columns);
+    int device = 0;
+    int major = 0;
+    detail::cuda_check(cudaGetDevice(&device), "asking for the current device");
+    auto const ask = [device](int& to, cudaDeviceAttr what) {
+      detail::cuda_check(cudaDeviceGetAttribute(&to, what, device), "asking what a device can");
+    };
+    ask(major, cudaDevAttrComputeCapabilityMajor);
+    ask(processors_, cudaDevAttrMultiProcessorCount);
+    ask(shared_limit_, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    clusters_ = major >= 9;
+    results_ = detail::make_pinned_array<cuda_sampled>(options.rows);
+    states_ = detail::make_pinned_array<state>(options.rows);
+    rows_ = detail::make_device_array<row>(options.rows);
+    for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
+    if constexpr (looking > 0) {
+      seen_ = detail::make_device_array<detail::seen_token>(options.rows * options.max_history);
+      seen_count_ = detail::make_device_array<std::uint32_t>(options.rows);
+      if (detail::slots_for(options.max_history) > inside_slots) {
+        slots_ = detail::make_device_array<detail::seen_slot>(
+          options.rows * detail::slots_for(options.max_history));
+      }
+    }
+    prepare<float>();
+    prepare<bfloat16>();
+    if (!clusters_ || layout(1).outside) {
+      outside_ = detail::make_device_array<float>(options.rows * layout(1).part);
+    }
+    detail::cuda_check(cudaStreamSynchronize(nullptr), "making a sampler");
+  }
+
+  /// Gives a row a request, its parameters and what its stages remember, in the stream's order; it
+  /// keeps them until another `set`. Throws invalid_argument for what does not fit.
+  void set(std::size_t r, request const& asked, parameters const& chosen, state const& memory,
+           cudaStream_t stream) {
+    expects(r < options_.rows, [&] {
+      return "cuda_sampler: row " + std::to_string(r) + " of " + std::to_string(options_.rows);
+    });
+    expects(
+      asked.history_size <= asked.history.size() &&
+        (looking == 0 || asked.history.size() <= options_.max_history),
+      [&] {
+        return "cuda_sampler: a history of " + std::to_string(asked.history_size) +
+               " tokens with room for " + std::to_string(asked.history.size()) + ", at most " +
+               std::to_string(options_.max_history);
+      },
+      "raise max_history");
+    std::size_t end = options_.vocab;
+    if (!asked.mask.empty()) { end = std::min(end, 32 * asked.mask.size()); }
+    row const next{.chosen = {{chosen.template get<Stages>()}...},
+                   .memory = memory,
+                   .history = asked.history.data(),
+                   .mask = asked.mask.empty() ? nullptr : asked.mask.data(),
+                   .history_size = static_cast<std::uint32_t>(asked.history_size),
+                   .history_room = static_cast<std::uint32_t>(asked.history.size()),
+                   .end = static_cast<std::uint32_t>(end),
+                   .seed = asked.seed,
+                   .step = asked.step,
+                   .logprobs = asked.logprobs};
+    detail::put_row<<<1, 1, 0, stream>>>(rows_.get() + r, next);
+    detail::cuda_check(cudaGetLastError(), "setting a row of a sampler");
+  }
+
+  /// Samples the first `rows` rows of logits (rows, stride) in device memory, float or bfloat16;
+  /// stride 0 is columns. Neither waits nor allocates.
+  template <class T>
+  void sample(T const* logits, std::size_t rows, cudaStream_t stream, std::size_t stride = 0) {
+    expects(rows <= options_.rows, [&] {
+      return "cuda_sampler: " + std::to_string(rows) + " rows, made for " +
+             std::to_string(options_.rows);
+    });
+    if (rows == 0) { return; }
+    if constexpr (looking > 0) { see(rows, stream); }
+    plan const p = layout(rows);
+    detail::sample_launch<T, Stages...> const work{
+      .logits = logits,
+      .stride = stride == 0 ? options_.columns : stride,
+      .rows = rows_.get(),
+      .results = results_.get(),
+      .states = states_.get(),
+      .seen = seen_.get(),
+      .seen_count = seen_count_.get(),
+      .seen_room = static_cast<std::uint32_t>(options_.max_history),
+      .vocab = static_cast<std::uint32_t>(options_.vocab),
+      .part = p.part,
+      .outside = outside_.get()};
+    unsigned const grid = static_cast<unsigned>(rows) * p.blocks;
+    if (p.outside) {
+      launch(detail::sample_rows<true, T, Stages...>, grid, p, stream, work);
+    } else {
+      launch(detail::sample_rows<false, T, Stages...>, grid, p, stream, work);
+    }
+  }
+
+  /// What came of each row of the last batch, once the stream has come by. Page-locked memory.
+  [[nodiscard]] std::span<cuda_sampled const> results() const {
+    return {results_.get(), options_.rows};
+  }
+  /// What each row's stages remember after it.
+  [[nodiscard]] std::span<state const> states() const { return {states_.get(), options_.rows}; }
+
+ private:
+  using row = detail::device_row<Stages...>;
+  static_assert(sizeof(row) <= 4096);
+  static constexpr std::uint32_t inside_slots = 2048;
+
+  /// How rows are shared out to blocks.
+  struct plan {
+    unsigned blocks;
+    std::uint32_t part = 0;
+    unsigned bytes = 0;  // of shared memory
+    bool outside = false;
+  };
+
+  [[nodiscard]] plan layout(std::size_t rows) const {
+    unsigned blocks = 1;
+    if (clusters_) {
+      blocks = options_.blocks != 0                                 ? options_.blocks
+               : rows * 16 <= static_cast<std::size_t>(processors_) ? 16u
+                                                                    : 8u;
+    }
+    constexpr std::size_t chunk = detail::chunk_size;
+    while (blocks > 1 && (blocks - 1) * chunk >= options_.columns) { blocks /= 2; }
+    auto const bytes_of = [](std::size_t part, bool outside) {
+      return sizeof(detail::sample_shared) + part / detail::chunk_rows * sizeof(float) +
+             (outside ? 0 : part * sizeof(float));
+    };
+    while (true) {
+      std::size_t const part = (options_.columns + blocks * chunk - 1) / (blocks * chunk) * chunk;
+      bool const fits = bytes_of(part, false) <= static_cast<std::size_t>(shared_limit_);
+      if (fits || !clusters_ || blocks == 16) {
+        if (!fits) { blocks = 1; }
+        std::size_t const whole = fits ? part : (options_.columns + chunk - 1) / chunk * chunk;
+        return {blocks, static_cast<std::uint32_t>(whole),
+                static_cast<unsigned>(bytes_of(whole, !fits)), !fits};
+      }
+      blocks *= 2;
+    }
+  }
+
+  void see(std::size_t rows, cudaStream_t stream) {
+    detail::seen_launch<Stages...> const work{
+      .rows = rows_.get(),
+      .seen = seen_.get(),
+      .count = seen_count_.get(),
+      .outside = slots_.get(),
+      .inside = std::min(detail::slots_for(options_.max_history), inside_slots),
+      .room = static_cast<std::uint32_t>(options_.max_history),
+      .vocab = static_cast<std::uint32_t>(options_.vocab)};
+    plan const alone{.blocks = 1,
+                     .bytes = static_cast<unsigned>(work.inside * sizeof(detail::seen_slot))};
+    launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows), alone, stream, work);
+  }
+
+  /// Where there are clusters, a kernel may begin while the one before it ends.
+  template <class Kernel, class Work>
+  void launch(Kernel* kernel, unsigned grid, plan const& p, cudaStream_t stream,
+              Work const& work) const {
+    cudaLaunchAttribute attributes[2]{};
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim = {p.blocks, 1, 1};
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3{grid};
+    config.blockDim = dim3{detail::sample_threads};
+    config.dynamicSmemBytes = p.bytes;
+    config.stream = stream;
+    config.attrs = attributes;
+    config.numAttrs = clusters_ ? 2 : 0;
+    detail::cuda_check(cudaLaunchKernelEx(&config, kernel, work), "launching a sampler");
+  }
+
+  /// Loads the kernels for a type of logits, which a launch in a graph cannot do.
+  template <class T>
+  void prepare() {
+    auto const allow = [this](auto* kernel) {
+      detail::cuda_check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_limit_),
+        "preparing a sampler's shared memory");
+      if (clusters_) {
+        detail::cuda_check(
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+          "preparing a sampler's clusters");
+      }
+    };
+    allow(detail::sample_rows<false, T, Stages...>);
+    allow(detail::sample_rows<true, T, Stages...>);
+  }
+
+  cuda_sampler_options options_;
+  int processors_ = 0;
+  int shared_limit_ = 0;
+  bool clusters_ = false;
+  detail::pinned_array<cuda_sampled> results_;
+  detail::pinned_array<state> states_;
+  detail::device_array<row> rows_;
+  detail::device_array<detail::seen_token> seen_;
+  detail::device_array<std::uint32_t> seen_count_;
+  detail::device_array<detail::seen_slot> slots_;
+  detail::device_array<float> outside_;
+};
+
+}  // namespace tpx
