@@ -5,8 +5,8 @@
 
 namespace tpx::detail {
 
-/// e^(x - best) for x <= best. fixed_of() it is what the Cpu space counts, bit for bit, where that is
-/// compiled without fusing multiplications into additions.
+/// e^(x - best) for x <= best. fixed_of() it is what the Cpu space counts, bit for bit, where that
+/// is compiled without fusing multiplications into additions.
 [[nodiscard]] TPX_HD inline float mass_of(float x, float best) {
   float const y = x - best;
   float const shifted = product(y, 0x1.715476p+0f) + 0x1.8p23f;
