@@ -12,7 +12,7 @@ namespace tpx {
 /// rows (protocol/pushed_rows.hpp), it is one of them.
 struct deal {
   std::size_t packets;
-  std::size_t me;  // this thread among those that play, or of its crew: its place in a lane
+  std::size_t me;  // this thread among those that do the same: its place in a lane
   std::size_t threads;
   std::size_t step = threads;
   std::size_t begin = me;
@@ -44,14 +44,14 @@ struct deal {
   }
 };
 
-/// Threads of a block of a kernel over cells that has no crews.
+/// Threads of a block of a kernel over cells, unless its protocol says otherwise.
 inline constexpr unsigned block_threads = 256;
 
 /// What a collective does to each packet of a message, in one or two shots:
 ///
 /// 1. `shots`: 1 or 2. `peers`: there are at most so many ranks. `wiring()`: the wires.
-/// `packets()`:
-///    that a thread's index counts. `gives()`, `takes()`: to whom and from whom the first shots go.
+///    `packets()`: that a thread's index counts. `gives()`, `takes()`: to whom and from whom the
+///    first shots go.
 /// 2. `ready(cut)`: this thread's first packet, or anything if others give other ones.
 ///    `source(to, cut, round)`: what rank `to` is given. `give(lanes, cut, round, first)`: gives it
 ///    to all, `first` being nullptr or what ready() gave.
