@@ -132,7 +132,7 @@ void measure(shape const& s, timer& clock) {
   }
 
   constexpr std::size_t on_host = 4;
-  tpx::paged_cache cache{planes, {pages, s.page_size, on_host}};
+  tpx::cuda_paged_cache cache{planes, {pages, s.page_size, on_host}};
   void* locked = nullptr;
   check_cuda(cudaHostAlloc(&locked, on_host * s.page_bytes(), cudaHostAllocDefault), "host memory");
   std::unique_ptr<void, decltype(&cudaFreeHost)> const host{locked, &cudaFreeHost};

@@ -41,7 +41,7 @@ void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m,
       if constexpr (std::remove_cvref_t<decltype(go)>::pushes) {
         if (std::size_t const n = cut.size(me); m.rows == 1 && detail::equal_parts(cut, w.size())) {
           detail::with_peers(w.size(), [&](auto peers) {
-            rank_set const other = ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << me);
+            rank_set const other = others(w);
             bool const apart = own != y.data() + cut.begin[me];
             detail::push(
               pushed_copy<T, decltype(peers)::value>{w, own, y.data(), n, n, other, other, apart},

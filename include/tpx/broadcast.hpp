@@ -26,7 +26,7 @@ void broadcast(Comm& comm, X&& x, int root = 0, stream_of<Comm> stream = {}) {
       if constexpr (std::remove_cvref_t<decltype(go)>::pushes) {
         detail::with_peers(w.size(), [&](auto peers) {
           bool const gives = w.rank == root;
-          rank_set const other = ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << root);
+          rank_set const other = all_but(w, root);
           detail::push(
             pushed_copy<T, decltype(peers)::value>{w, values.data(), values.data(), values.size(),
                                                    0, gives ? other : 0,

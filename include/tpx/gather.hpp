@@ -32,7 +32,7 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
             equal_parts(source, w.size())) {
           with_peers(w.size(), [&](auto peers) {
             bool const takes = me == root;
-            rank_set const other = ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << root);
+            rank_set const other = all_but(w, root);
             auto const* const own = x.data() + (source.begin[me] - held.begin[me]);
             push(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
                                                         source.size(me),

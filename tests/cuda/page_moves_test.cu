@@ -242,7 +242,7 @@ TEST_CASE("pages go to the host and come back while a stream writes and copies",
   constexpr std::size_t pages = 12;
   constexpr std::size_t host_pages = 6;
   world w{pages, host_pages, 6};
-  tpx::paged_cache cache{w.planes(), {pages, page_size, host_pages}};
+  tpx::cuda_paged_cache cache{w.planes(), {pages, page_size, host_pages}};
   REQUIRE(cache.host_pages() == host_pages);
   std::mt19937 random{7};
   std::vector<std::size_t> stored(host_pages, 0);  // positions
@@ -288,7 +288,7 @@ TEST_CASE("the stream waits for a page on its way, and for no other", "[cuda]") 
   cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
   {
     cache_plane const planes[]{{memory, plane_bytes, plane_bytes / 16}};
-    tpx::paged_cache cache{planes, {.pages = 2, .page_size = 16, .host_pages = 1}};
+    tpx::cuda_paged_cache cache{planes, {.pages = 2, .page_size = 16, .host_pages = 1}};
     cache.store(0, 0, 16, stream);
     cuda_check(cudaDeviceSynchronize(), "storing");
     cudaEvent_t end = nullptr;
@@ -318,7 +318,7 @@ TEST_CASE("copies and moves of what a cache does not have are refused, and nothi
           "[cuda]") {
   if (gpu_count() == 0) { SKIP("no GPU"); }
   world w{4, 2, 8};
-  tpx::paged_cache cache{w.planes(), {4, page_size, 2}};
+  tpx::cuda_paged_cache cache{w.planes(), {4, page_size, 2}};
   for (page_copy const& bad :
        {page_copy{0, 4, 1}, page_copy{4, 0, 1}, page_copy{0, 1, page_size + 1}}) {
     page_copy const list[]{{0, 1, page_size}, bad};

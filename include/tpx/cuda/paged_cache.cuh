@@ -13,7 +13,7 @@
 
 namespace tpx {
 
-struct paged_cache_options {
+struct cuda_paged_cache_options {
   std::size_t pages;
   std::size_t page_size;       // positions
   std::size_t host_pages = 0;  // in page-locked host memory
@@ -29,10 +29,10 @@ struct paged_cache_options {
 ///     for (auto const& part : parts) { cache.use(part.pages, stream); }
 ///
 /// Pages that were fetched ahead for jobs that wait are on their way while others run.
-class paged_cache {
+class cuda_paged_cache {
  public:
   /// Page-locks bytes(planes, page_size) for each host page. Throws as page_copier does.
-  paged_cache(std::span<cache_plane const> planes, paged_cache_options const& how)
+  cuda_paged_cache(std::span<cache_plane const> planes, cuda_paged_cache_options const& how)
       : how_{how},
         planes_(planes.begin(), planes.end()),
         copier_{planes, how.pages, how.page_size},
@@ -41,8 +41,8 @@ class paged_cache {
         moving_(how.pages, false) {
     on_their_way_.reserve(how.pages);
   }
-  paged_cache(paged_cache&&) = delete;
-  ~paged_cache() { static_cast<void>(cudaStreamSynchronize(side_.get())); }
+  cuda_paged_cache(cuda_paged_cache&&) = delete;
+  ~cuda_paged_cache() { static_cast<void>(cudaStreamSynchronize(side_.get())); }
 
   /// Of a page in all planes.
   [[nodiscard]] static std::size_t bytes(std::span<cache_plane const> planes,
@@ -188,7 +188,7 @@ class paged_cache {
     detail::cuda_check(cudaEventRecord(moved_.of, side_.get()), "moving a host page");
   }
 
-  paged_cache_options how_;
+  cuda_paged_cache_options how_;
   std::vector<cache_plane> planes_;
   page_copier copier_;
   std::size_t page_bytes_;

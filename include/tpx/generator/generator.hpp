@@ -53,7 +53,7 @@ class generator {
         vocabulary_{vocabulary},
         how_{detail::checked(how, vocabulary.size(), model.vocab_size())},
         pages_{{.pages = model.pages(),
-                .host_pages = host_pages(model),
+                .host_pages = host_pages_of(model),
                 .max_sequences = how.max_batch}},
         scheduler_{pages_},
         step_{model, pages_, drafter, how},
@@ -94,7 +94,7 @@ class generator {
     take_news();
     end_cancelled(cancels);
     admit(clock::now());
-    if (host_pages(model_) > 0) { scheduler_.fetch_ahead(how_.prefetch); }
+    if (host_pages_of(model_) > 0) { scheduler_.fetch_ahead(how_.prefetch); }
     if (scheduler_.running().empty()) { return !scheduler_.waiting().empty(); }
     try {
       logits_ = step_.forward(scheduler_.running());
@@ -145,11 +145,6 @@ class generator {
  private:
   using run = detail::job_run<options, typename Sampler::state>;
   using clock = detail::job_clock::clock;
-
-  static std::size_t host_pages(Model const& model) {
-    if constexpr (tiered_model<Model>) { return model.host_pages(); }
-    return 0;
-  }
 
   static std::size_t columns(Model const& model) {
     if constexpr (requires { model.columns(); }) { return model.columns(); }

@@ -86,4 +86,11 @@ concept tiered_model = generator_model<M> &&
   m.fetch(host, page, tokens);
 };
 
+/// How many host pages a model has; 0 if it has none to have.
+template <generator_model M>
+[[nodiscard]] std::size_t host_pages_of(M const& m) {
+  if constexpr (tiered_model<M>) { return m.host_pages(); }
+  return 0;
+}
+
 }  // namespace tpx

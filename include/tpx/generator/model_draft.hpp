@@ -40,7 +40,7 @@ class model_draft {
       : model_{model},
         choice_{std::move(choice)},
         how_{how},
-        pages_{model.pages(), host_pages(model)},
+        pages_{model.pages(), host_pages_of(model)},
         sequences_(how.slots) {
     if constexpr (recurrent_model<Model>) {
       if (model.state_bytes() > 0) {
@@ -133,11 +133,6 @@ class model_draft {
       ends.clear();
     }
   };
-
-  static std::size_t host_pages(Model const& model) {
-    if constexpr (tiered_model<Model>) { return model.host_pages(); }
-    return 0;
-  }
 
   // The first forward: what is not known of the sequences' tokens.
   void plan(std::span<draft_request const> requests) {

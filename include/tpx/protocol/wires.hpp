@@ -133,9 +133,13 @@ struct wires {
   [[nodiscard]] TPX_HD int size() const { return layout.ranks; }
 };
 
-/// All ranks but this one.
+/// All ranks but one.
+[[nodiscard]] TPX_HD inline rank_set all_but(wires const& w, int rank) {
+  return ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << rank);
+}
+/// All but this one.
 [[nodiscard]] TPX_HD inline rank_set others(wires const& w) {
-  return ((rank_set{1} << w.size()) - 1) & ~(rank_set{1} << w.rank);
+  return all_but(w, w.rank);
 }
 
 /// The d-th rank after this one; -1 where there are no more than d ranks.
