@@ -238,10 +238,11 @@ class step {
 
     void operator()(host_thread const& me) const {
       auto const by_rows = [&](auto const& shots) {
-        auto const rows = s.size_ / s.columns_;
+        auto const rows = static_cast<std::uint32_t>(s.size_ / s.columns_);
+        auto const packets = static_cast<std::uint32_t>(shots.packets());
         if (rows == 0) { return; }
-        rowwise<std::remove_cvref_t<decltype(shots)>>{shots, rows, shots.packets(), 1,
-                                                      rows * shots.packets()}(me);
+        rowwise<std::remove_cvref_t<decltype(shots)>, 1>{shots, rows, packets, 1,
+                                                         rows * packets}(me);
       };
       reducing<T, Sum, row_copies<T>> const row{w, in, out, s.columns_, {}, copies};
       auto const go = [&](auto const& shots) {

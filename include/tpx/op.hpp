@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 namespace tpx {
 
@@ -100,14 +101,30 @@ struct no_epilogue {
 };
 static_assert(epilogue<no_epilogue, float>);
 
+/// An epilogue with `operand()`, an array of the output's shape, of which it takes the element as a
+/// third argument. A GPU fetches that 16 bytes at a time and before it waits, where what the
+/// epilogue reads by itself is read element by element when the sum is there.
+template <class E>
+concept operand_epilogue = requires(E const e, std::size_t i) {
+  { *e.operand() } -> std::convertible_to<std::remove_cvref_t<decltype(*e.operand())>>;
+};
+template <operand_epilogue E>
+using operand_of = std::remove_cvref_t<decltype(*std::declval<E const&>().operand())>;
+
 /// Adds `values[i]`, which must be the same on every rank. With the output laid over `values` this
 /// accumulates into a residual stream (exllamav2's tp_all_reduce with `residuals`).
 template <class T>
 struct add_residual {
   T const* values;  // (n)
+
+  [[nodiscard]] TPX_HD constexpr T const* operand() const { return values; }
+  template <class A>
+  TPX_HD constexpr A operator()(A reduced, std::size_t, T residual) const {
+    return reduced + static_cast<A>(residual);
+  }
   template <class A>
   TPX_HD constexpr A operator()(A reduced, std::size_t i) const {
-    return reduced + static_cast<A>(values[i]);
+    return (*this)(reduced, i, values[i]);
   }
 };
 template <class T>

@@ -47,14 +47,21 @@ concept thread_group = requires(G const g, bool ok, unsigned polls, std::uint64_
   g.mismatch(peer, value);
 };
 
-/// One whose threads can fold values: `reduce(values, op)` makes each of the M values what op, a
-/// commutative one, makes of those of all threads of the channel: of threads next to each other,
-/// then of pairs next to each other, and so on. `threads<N>`: threads of a channel of what is
-/// launched with N, if that is for the launch to say.
+/// One whose threads can fold values, in a team of so many channels next to each other (CUDA: a
+/// cluster of blocks): `members()`, and this one's place `member()`. `meet()`: a `sync()` of the
+/// team, or `arrive()`, then `await()`, between which no other may be. `reduce(values, op)`, after one: makes each of the M values what op, a commutative
+/// one, makes of those of all threads of the team: of threads next to each other, then of pairs
+/// next to each other, and so on. `threads<N>`: threads of a team of what is launched with N, if
+/// that is for the launch to say.
 template <class G>
 concept folding_group = thread_group<G> &&
   requires(G const g, float (&values)[2], float (*op)(float, float)) {
   { G::template threads<256> } -> std::convertible_to<unsigned>;
+  { g.members() } -> std::convertible_to<unsigned>;
+  { g.member() } -> std::convertible_to<unsigned>;
+  g.meet();
+  g.arrive();
+  g.await();
   g.reduce(values, op);
 };
 

@@ -6,6 +6,8 @@
 #include "process_support.hpp"
 #include "work.cuh"
 
+#include <tpx/protocol/add_rms_norm.hpp>
+
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 
@@ -168,6 +170,31 @@ TEMPLATE_LIST_TEST_CASE("a rank that never launches is named within the deadline
     for (auto const& m : r.met) {
       if (m.after < deadline) { wrong += "before the deadline: " + m.what + '\n'; }
     }
+  }
+  REQUIRE(wrong == "");
+}
+
+TEST_CASE("a rank that never launches is named by those that want its part of rows", "[cuda]") {
+  NEED_THREADS();
+  using rows_of = communicator<PeerDirect, Auto>;
+  std::string wrong;
+  constexpr auto deadline = 500ms;
+  constexpr std::size_t columns = 8192;
+  for (auto const& [n, culprit] : culprits()) {
+    report r{n};
+    with_fault<rows_of>(r, n, deadline, [&](group& g, auto& comm, worker const& mine, auto stream) {
+      auto const in = mine.in();
+      auto const out = mine.out();
+      add_rms_norm const norm{in.data() + in.size() / 2, in.data(), out.data() + out.size() / 2,
+                              columns};
+      for (std::size_t const rows : {1, 40}) {
+        if (g.rank() == culprit) { break; }
+        auto const size = rows * columns;
+        allreduce(comm, in.first(size), out.first(size), Sum{}, norm, stream);
+      }
+      return true;
+    });
+    wrong += judge(r, errc::timeout, culprit, deadline, true);
   }
   REQUIRE(wrong == "");
 }

@@ -27,8 +27,8 @@ std::vector<way> ways(int n) {
   constexpr std::size_t all = std::size_t{1} << 40;
   return {
     {fitting(n), false},
-    {fitting(n, {.max_bytes = 1024, .tune = {.one_shot_bytes = 1, .most_blocks = 2}}), true},
-    {fitting(n, {.max_bytes = 1024, .tune = {.one_shot_bytes = all, .most_blocks = 3}}), true}};
+    {fitting(n, {.max_bytes = 1024, .tune = {.one_shot_bytes = 1, .most_blocks = 8}}), true},
+    {fitting(n, {.max_bytes = 1024, .tune = {.one_shot_bytes = all, .most_blocks = 12}}), true}};
 }
 
 struct shape {

@@ -62,6 +62,11 @@ class kernel_thread {
 
   template <unsigned Launched>
   static constexpr unsigned threads = Launched;
+  [[nodiscard]] static unsigned members() { return 1; }
+  [[nodiscard]] static unsigned member() { return 0; }
+  void meet() const { sync(); }
+  static void arrive() {}
+  void await() const { sync(); }
   template <class A, unsigned M, class Op>
   void reduce(A (&values)[M], Op const& op) const {
     unsigned const many = size();
@@ -340,10 +345,13 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
   shown_rows const shown{kernel.mixed[rank].data(), kernel.sums[rank].data(), kernel.columns};
   tpx::reducing<element, in_order, shown_rows> const row{w, job.in, out, kernel.columns, {}, shown};
   auto const by_rows = [&](auto const& shots) {
-    std::size_t const rows = c.n / kernel.columns;
-    std::uint64_t const each = (shots.packets() + where.threads - 1) / where.threads;
-    std::size_t const wide = (shots.packets() + each - 1) / each;
-    tpx::rowwise<std::remove_cvref_t<decltype(shots)>>{shots, rows, each, wide, rounds}(group);
+    auto const pieces = [](std::size_t n, std::size_t of) {
+      return static_cast<std::uint32_t>((n + of - 1) / of);
+    };
+    auto const each = pieces(shots.packets(), where.threads);
+    tpx::rowwise<std::remove_cvref_t<decltype(shots)>, 1>{
+      shots, pieces(c.n, kernel.columns), each, pieces(shots.packets(), each),
+      static_cast<std::uint32_t>(rounds)}(group);
   };
   switch (c.what) {
     case kind::rows_one:

@@ -10,6 +10,7 @@
 #include <tpx/protocol/streamed.hpp>
 #include <tpx/runtime/cell.hpp>
 
+#include <algorithm>
 #include <memory>
 
 namespace tpx::detail {
@@ -34,7 +35,9 @@ class engine<Transport, Topology, Cuda> {
     if (by_cells) {
       g.guarded("making a communicator", [&] { prepare_cells(); });
     }
-    g.exchange(layout_.bytes());  // no rank fills a cell that its owner has yet to empty
+    // No rank fills a cell that its owner has yet to empty.
+    auto const all = g.exchange(knows_clusters() ? 1 : 0);
+    clusters_ = std::all_of(all.begin(), all.begin() + g.size(), [](auto one) { return one != 0; });
   }
 
   ~engine() {
@@ -142,18 +145,24 @@ class engine<Transport, Topology, Cuda> {
       return (n + each - 1) / each;
     }
 
-    /// An all-reduce of rows whose epilogue wants them whole: as many blocks as rows, if the lanes
-    /// hold a round of each, and the conductor.
+    /// An all-reduce of rows whose epilogue wants them whole: as many teams as rows, if the lanes
+    /// hold a round of each, and the conductor's.
     template <class Shots>
     void by_rows(Shots const& shots, std::size_t rows) const {
       if (rows == 0) { return; }
-      constexpr std::size_t threads = rowwise<Shots>::block_threads;
-      std::uint64_t const each = pieces(shots.packets(), threads);
-      std::size_t const wide = pieces(shots.packets(), each);
-      std::size_t const most = std::min<std::size_t>(tune().most_blocks, lane(shots) / wide);
-      std::size_t const busy = std::max<std::size_t>(std::min(rows, most), 1);
-      std::uint64_t const rounds = pieces(rows, busy) * each;
-      (*this)(rowwise<Shots>{shots, rows, each, wide, rounds}, static_cast<unsigned>(busy) + 1);
+      self.clusters_ ? by_rows_of<4>(shots, rows) : by_rows_of<1>(shots, rows);
+    }
+    template <unsigned Members, class Shots>
+    void by_rows_of(Shots const& shots, std::size_t rows) const {
+      auto const each = pieces(shots.packets(), row_lanes);
+      auto const wide = pieces(shots.packets(), each);
+      auto const most = std::min<std::size_t>(tune().most_blocks / Members, lane(shots) / wide);
+      auto const busy = std::max<std::size_t>(std::min(rows, most), 1);
+      auto const rounds = pieces(rows, busy) * each;
+      auto const narrow = [](std::size_t n) { return static_cast<std::uint32_t>(n); };
+      (*this)(
+        rowwise<Shots, Members>{shots, narrow(rows), narrow(each), narrow(wide), narrow(rounds)},
+        (narrow(busy) + 1) * Members);
     }
 
     /// `blocks`: 0: one a channel.
@@ -208,6 +217,7 @@ class engine<Transport, Topology, Cuda> {
   typename Transport::template memory<Cuda> memory_;
   device_watcher watcher_;
   wires wires_{};
+  bool clusters_ = false;
   struct free_on_device {
     void operator()(void* p) const noexcept { (void)cudaFree(p); }
   };

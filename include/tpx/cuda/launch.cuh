@@ -36,21 +36,48 @@ void load_kernel() {
   loaded.fetch_or(bit, std::memory_order_acq_rel);
 }
 
+/// Blocks of a cluster, if the protocol wants any.
+template <class P>
+inline constexpr unsigned members_of = [] {
+  if constexpr (requires { P::members; }) {
+    return unsigned{P::members};
+  } else {
+    return 1u;
+  }
+}();
+
+template <class>
+__global__ void built_for() {}
+
+/// Whether the current device and the code built for it know clusters of blocks.
+inline bool knows_clusters() {
+  int device = 0;
+  int major = 0;
+  cuda_check(cudaGetDevice(&device), "asking for the current device");
+  cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "asking what a device can");
+  cudaFuncAttributes attributes{};
+  cuda_check(cudaFuncGetAttributes(&attributes, built_for<void>), "asking what a kernel is for");
+  return major >= 9 && attributes.ptxVersion >= 90;
+}
+
 /// Launches a protocol's kernel. It may begin while the kernel before it in the stream ends.
 template <class P>
 void launch_kernel(P const& protocol, unsigned blocks, cudaStream_t stream, device_watch* watch,
                    std::uint64_t limit_ns, std::uint64_t signature) {
   static_assert(tpx::protocol<P, cuda_block>);
   load_kernel<P>();
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {members_of<P>, 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3{blocks};
   config.blockDim = dim3{threads_of<P>};
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = members_of<P> == 1 ? 1 : 2;
   cuda_check(cudaLaunchKernelEx(&config, run<P>, protocol, watch, limit_ns, signature),
              "launching a collective's kernel");
 }

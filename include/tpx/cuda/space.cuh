@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/cuda/cluster.cuh>
 #include <tpx/space.hpp>
 
 #include <cuda/atomic>
@@ -60,15 +61,20 @@ class cuda_block {
   }
   __device__ static void ring(int) noexcept {}
 
-  /// See folding_group. For blocks of 2^k warps.
+  /// See folding_group. For 2^k warps.
   template <unsigned Launched>
   static constexpr unsigned threads = Launched;
+  [[nodiscard]] __device__ static unsigned members() noexcept { return detail::cluster::size(); }
+  [[nodiscard]] __device__ static unsigned member() noexcept { return detail::cluster::rank(); }
+  __device__ static void meet() noexcept { detail::cluster::sync(); }
+  __device__ static void arrive() noexcept { detail::cluster::arrive(); }
+  __device__ static void await() noexcept { detail::cluster::await(); }
   template <class A, unsigned M, class Op>
-  __device__ static void reduce(A (&values)[M], Op const& op) noexcept {
+  __device__ void reduce(A (&values)[M], Op const& op) const noexcept {
     constexpr unsigned everyone = ~0u;
-    __shared__ A of_warp[M][32];
-    unsigned const warps = blockDim.x / 32;
+    __shared__ A of_warp[2][M][32];  // in turn, since who is late still reads the other one
     unsigned const lane = threadIdx.x % 32;
+    unsigned const warps = blockDim.x / 32;
     auto const pairwise = [&](unsigned threads) {
       for (unsigned s = 1; s < threads; s *= 2) {
         TPX_UNROLL
@@ -78,15 +84,17 @@ class cuda_block {
       }
     };
     pairwise(32);
-    sync();  // all have read what the last call left
+    odd_ = !odd_;
     TPX_UNROLL
     for (unsigned m = 0; m < M; ++m) {
-      if (lane == 0) { of_warp[m][threadIdx.x / 32] = values[m]; }
+      A* const mine = &of_warp[odd_ ? 1 : 0][m][member() * warps + threadIdx.x / 32];
+      if (lane < members()) { *detail::cluster::there(mine, lane) = values[m]; }
     }
-    sync();
+    meet();
+    unsigned const all = warps * members();
     TPX_UNROLL
-    for (unsigned m = 0; m < M; ++m) { values[m] = of_warp[m][lane % warps]; }
-    pairwise(warps);
+    for (unsigned m = 0; m < M; ++m) { values[m] = of_warp[odd_ ? 1 : 0][m][lane & (all - 1)]; }
+    pairwise(all);
   }
 
   [[nodiscard]] __device__ bool aborted() const noexcept {
@@ -137,6 +145,7 @@ class cuda_block {
   std::uint64_t limit_ns_;
   std::uint64_t signature_;
   mutable std::uint64_t begun_ns_ = 0;
+  mutable bool odd_ = false;
 };
 static_assert(folding_group<cuda_block>);
 

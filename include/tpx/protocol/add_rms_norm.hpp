@@ -23,23 +23,29 @@ struct add_rms_norm {
   std::size_t columns;
   float epsilon = 1e-5f;
 
+  [[nodiscard]] TPX_HD constexpr T const* operand() const { return residual; }
+  template <class A>
+  TPX_HD constexpr A operator()(A reduced, std::size_t, T beside) const {
+    return reduced + static_cast<A>(beside);
+  }
   template <class A>
   TPX_HD constexpr A operator()(A reduced, std::size_t i) const {
-    return reduced + static_cast<A>(residual[i]);
+    return (*this)(reduced, i, residual[i]);
   }
   template <class Row>
   TPX_HD void row(Row const& r) const {
-    r.store(normed, norm(r));
+    auto const weights = r.fetch(weight);
+    r.store(normed, norm(r), weights);
   }
 
-  /// What makes a normalised value: (value, column) -> value.
+  /// What makes a normalised value: (value, column, weight) -> value.
   template <class Row>
   [[nodiscard]] TPX_HD auto norm(Row const& r) const {
     auto const squares = r.sum([](auto v, std::size_t) { return v * v; });
     using A = std::remove_const_t<decltype(squares)>;
     A const mean = squares / static_cast<A>(columns);
     A const scale = A{1} / std::sqrt(mean + static_cast<A>(epsilon));
-    return [scale, w = weight](A v, std::size_t c) { return v * scale * static_cast<A>(w[c]); };
+    return [scale](A v, std::size_t, W w) { return v * scale * static_cast<A>(w); };
   }
 };
 template <class T, class W, class Out>
@@ -53,8 +59,8 @@ add_rms_norm(T*, W*, Out*, std::size_t, float)
 struct given_scale {
   float const* scale;
 
-  template <class Row, class F>
-  [[nodiscard]] TPX_HD float of(Row const&, F const&) const {
+  template <class Row, class F, class Weights>
+  [[nodiscard]] TPX_HD float of(Row const&, F const&, Weights const&) const {
     return *scale;
   }
 };
@@ -63,9 +69,10 @@ struct given_scale {
 struct scale_per_row {
   float* scales;  // (rows)
 
-  template <class Row, class F>
-  [[nodiscard]] TPX_HD float of(Row const& r, F const& f) const {
-    auto const most = r.max([&f](auto v, std::size_t c) { return std::abs(f(v, c)); });
+  template <class Row, class F, class Weights>
+  [[nodiscard]] TPX_HD float of(Row const& r, F const& f, Weights const& weights) const {
+    auto const most =
+      r.max([&f](auto v, std::size_t c, auto w) { return std::abs(f(v, c, w)); }, weights);
     float const even = static_cast<float>(most) / float8_e4m3::most;
     float const scale = even > 0 ? even : 1.0f;
     r.set(scales, scale);
@@ -82,10 +89,13 @@ struct add_rms_norm_fp8 : add_rms_norm<T, W, float8_e4m3> {
 
   template <class Row>
   TPX_HD void row(Row const& r) const {
+    auto const weights = r.fetch(this->weight);
     auto const normed_value = this->norm(r);
-    float const by = scale.of(r, normed_value);
-    r.store(this->normed,
-            [&](auto v, std::size_t c) { return static_cast<float>(normed_value(v, c)) / by; });
+    float const by = 1.0f / scale.of(r, normed_value, weights);
+    r.store(
+      this->normed,
+      [&](auto v, std::size_t c, W w) { return static_cast<float>(normed_value(v, c, w)) * by; },
+      weights);
   }
 };
 template <class T, class W, class Scale>

@@ -61,7 +61,7 @@ struct turn_barrier {
   TPX_HD void operator()(Group const& group) const {
     turn<Group> const t{group, w};
     take_turn(
-      t, 0, 0, [] { return 0; }, [](int) { return true; });
+      t, 0, 0, [] { return 0; }, [](int, bool ok) { return ok; });
   }
 };
 

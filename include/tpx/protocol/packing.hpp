@@ -67,11 +67,11 @@ template <class Words = packet>
 }
 
 /// Element by element. Out of line, as is all that is rare: a kernel begins with its code uncached.
-template <element T>
-[[nodiscard, gnu::noinline]] TPX_HD packet read_elements(T const* from, std::size_t count) {
-  packet p{};
+template <unsigned Many, class Words, element T>
+[[nodiscard, gnu::noinline]] TPX_HD Words read_elements(T const* from, std::size_t count) {
+  Words p{};
   TPX_UNROLL
-  for (unsigned j = 0; j < per_packet<T>; ++j) {
+  for (unsigned j = 0; j < Many; ++j) {
     if (j < count) { put(p, j, from[j]); }
   }
   return p;
@@ -86,19 +86,25 @@ template <unsigned Many, element T, class Words>
 
 }  // namespace detail
 
-/// Packet `k` of the n elements at `from`, which may lie at any address; its bytes past the end are
-/// 0. One access of 16 bytes where the address allows it, else one an element.
-template <element T>
-[[nodiscard]] TPX_HD inline packet read_packet(T const* from, std::size_t n, std::size_t k) {
-  constexpr unsigned many = per_packet<T>;
-  std::size_t const at = k * many;
-  if (sizeof(T) * many == 16 && at + many <= n && detail::aligned(from)) {
-    return *reinterpret_cast<packet const*>(from + at);
+/// The k-th words, of `Many` elements each, of the n elements at `from`, which may lie at any
+/// address; bytes past the end are 0. Accesses of up to 16 bytes where the address allows it, else
+/// one an element.
+template <unsigned Many, class Words, element T>
+[[nodiscard]] TPX_HD inline Words read_words(T const* from, std::size_t n, std::size_t k) {
+  std::size_t const at = k * Many;
+  if (sizeof(T) * Many == sizeof(Words) && at + Many <= n && detail::aligned<Words>(from)) {
+    return *reinterpret_cast<Words const*>(from + at);
   }
-  return detail::read_elements(from + at, at < n ? n - at : 0);
+  return detail::read_elements<Many, Words>(from + at, at < n ? n - at : 0);
 }
 
-/// Stores the k-th words, of `Many` elements each, of the n elements at `to`.
+/// Packet `k`.
+template <element T>
+[[nodiscard]] TPX_HD inline packet read_packet(T const* from, std::size_t n, std::size_t k) {
+  return read_words<per_packet<T>, packet>(from, n, k);
+}
+
+/// The reverse.
 template <unsigned Many, element T, class Words>
 TPX_HD inline void write_words(T* to, std::size_t n, std::size_t k, Words const& p) {
   std::size_t const at = k * Many;
@@ -109,7 +115,6 @@ TPX_HD inline void write_words(T* to, std::size_t n, std::size_t k, Words const&
   detail::write_elements<Many>(to + at, at < n ? n - at : 0, p);
 }
 
-/// The reverse of read_packet().
 template <element T>
 TPX_HD inline void write_packet(T* to, std::size_t n, std::size_t k, packet const& p) {
   write_words<per_packet<T>>(to, n, k, p);
@@ -120,6 +125,39 @@ TPX_HD inline void write_packet(T* to, std::size_t n, std::size_t k, packet cons
   return {{first ? a.word[0] : b.word[0], first ? a.word[1] : b.word[1],
            first ? a.word[2] : b.word[2], first ? a.word[3] : b.word[3]}};
 }
+
+/// Words of what an epilogue is given beside each element of a packet of T.
+template <element T, element Operand>
+using beside = words<per_packet<T> * sizeof(Operand)>;
+
+/// What an epilogue reads for a packet of T: of its operand, if it has one.
+template <element T, class Epilogue>
+struct fetched {
+  [[nodiscard]] static TPX_HD fetched of(Epilogue const&, std::size_t, std::size_t, std::size_t) {
+    return {};
+  }
+  template <class A>
+  [[nodiscard]] TPX_HD A apply(Epilogue const& e, A value, std::size_t index, unsigned) const {
+    return e(value, index);
+  }
+};
+template <element T, class Epilogue>
+requires operand_epilogue<Epilogue>
+struct fetched<T, Epilogue> {
+  using operand = operand_of<Epilogue>;
+  beside<T, operand> values;
+
+  /// For packet `k` of the n elements from `first` on.
+  [[nodiscard]] static TPX_HD fetched of(Epilogue const& e, std::size_t first, std::size_t n,
+                                         std::size_t k) {
+    constexpr unsigned many = per_packet<T>;
+    return {read_words<many, beside<T, operand>>(e.operand() + first, n, k)};
+  }
+  template <class A>
+  [[nodiscard]] TPX_HD A apply(Epilogue const& e, A value, std::size_t index, unsigned j) const {
+    return e(value, index, detail::get<operand>(values, j));
+  }
+};
 
 /// A packet's elements in the type that they are added in.
 template <element T>
@@ -137,19 +175,35 @@ struct widened {
     for (unsigned j = 0; j < per_packet<T>; ++j) { value[j] = op(value[j], element_of(p, j)); }
   }
 
-  /// Applied to the element at index first + j, then rounded to T.
+  /// The epilogue of the elements from index `first` on, of which those below `end` count, rounded
+  /// to T.
   template <class Epilogue>
-  [[nodiscard]] TPX_HD packet finished(Epilogue const& epilogue, std::size_t first,
-                                       std::size_t n) const {
+  [[nodiscard]] TPX_HD packet finished(Epilogue const& epilogue, fetched<T, Epilogue> const& beside,
+                                       std::size_t first, std::size_t end) const {
+    // One that reads by index must not be shown an index past the end.
+    constexpr bool reads = !operand_epilogue<Epilogue> && !std::is_same_v<Epilogue, no_epilogue>;
+    if (reads && first + per_packet < T >> end) { return in_part(*this, epilogue, first, end); }
     packet p{};
     TPX_UNROLL
     for (unsigned j = 0; j < per_packet<T>; ++j) {
-      if (first + j < n) { detail::put(p, j, static_cast<T>(epilogue(value[j], first + j))); }
+      detail::put(p, j, static_cast<T>(beside.apply(epilogue, value[j], first + j, j)));
     }
     return p;
   }
 
  private:
+  template <class Epilogue>
+  [[nodiscard, gnu::noinline]] static TPX_HD packet in_part(widened sums, Epilogue epilogue,
+                                                            std::size_t first, std::size_t end) {
+    packet p{};
+    TPX_UNROLL
+    for (unsigned j = 0; j < per_packet<T>; ++j) {
+      if (first + j < end) {
+        detail::put(p, j, static_cast<T>(epilogue(sums.value[j], first + j)));
+      }
+    }
+    return p;
+  }
   [[nodiscard]] static TPX_HD accumulate_t<T> element_of(packet const& p, unsigned j) {
     return static_cast<accumulate_t<T>>(detail::get<T>(p, j));
   }

@@ -48,14 +48,15 @@ struct pushed_two_shot {
     }
   }
 
-  [[nodiscard]] TPX_HD packet own(deal const& cut, std::uint64_t round) const {
-    return source(job.w.rank, cut, round);
+  using own_values = typename reducing<T, Op, Epilogue>::own_values;
+  [[nodiscard]] TPX_HD own_values own(deal const& cut, std::uint64_t round) const {
+    return job.own(source(job.w.rank, cut, round), cut.first, of_rank(job.w.rank, cut, round));
   }
 
   /// Folds the packet of this rank's share, and gives it.
   template <class Lanes>
-  TPX_HD void finish(Lanes const& lanes, deal const& cut, std::uint64_t round, packet const& own,
-                     packet const (&got)[Peers]) const {
+  TPX_HD packet finish(Lanes const& lanes, deal const& cut, std::uint64_t round,
+                       own_values const& own, packet const (&got)[Peers]) const {
     std::size_t const mine = of_rank(job.w.rank, cut, round);
     packet const done = job.folded(own, got, cut.first, mine);
     TPX_UNROLL
@@ -65,6 +66,7 @@ struct pushed_two_shot {
       }
     }
     write_packet(job.out + cut.first, job.n, mine, done);
+    return done;
   }
 
   TPX_HD void keep(deal const& cut, std::uint64_t round, packet const (&got)[Peers]) const {
@@ -78,7 +80,7 @@ struct pushed_two_shot {
 
  private:
   [[nodiscard]] static TPX_HD std::size_t of_rank(int rank, deal const& cut, std::uint64_t round) {
-    return static_cast<std::size_t>(rank) * cut.packets + cut.packet(round);
+    return static_cast<std::uint32_t>(rank) * cut.packets + cut.packet(round);
   }
 };
 

@@ -53,15 +53,18 @@ struct pushed_fold {
     }
   }
 
-  [[nodiscard]] TPX_HD packet own(deal const& cut, std::uint64_t round) const {
-    return source(job.w.rank, cut, round);
+  using own_values = typename reducing<T, Op, Epilogue>::own_values;
+  [[nodiscard]] TPX_HD own_values own(deal const& cut, std::uint64_t round) const {
+    return job.own(source(job.w.rank, cut, round), cut.first, cut.packet(round));
   }
 
   template <class Lanes>
-  TPX_HD void finish(Lanes const&, deal const& cut, std::uint64_t round, packet const& own,
-                     packet const (&got)[Peers]) const {
+  TPX_HD packet finish(Lanes const&, deal const& cut, std::uint64_t round, own_values const& own,
+                       packet const (&got)[Peers]) const {
     std::size_t const k = cut.packet(round);
-    write_packet(job.out + cut.first, job.n, k, job.folded(own, got, cut.first, k));
+    packet const done = job.folded(own, got, cut.first, k);
+    write_packet(job.out + cut.first, job.n, k, done);
+    return done;
   }
 };
 

@@ -50,13 +50,14 @@ struct pushed_copy {
     }
   }
 
+  using own_values = packet;
   [[nodiscard]] TPX_HD packet own(deal const& cut, std::uint64_t round) const {
     return keeps ? source(0, cut, round) : packet{};
   }
 
   template <class Lanes>
-  TPX_HD void finish(Lanes const&, deal const& cut, std::uint64_t round, packet const& own,
-                     packet const (&got)[Peers]) const {
+  TPX_HD packet finish(Lanes const&, deal const& cut, std::uint64_t round, packet const& own,
+                       packet const (&got)[Peers]) const {
     std::size_t const k = cut.packet(round);
     TPX_UNROLL
     for (int r = 0; r < Peers; ++r) {
@@ -65,6 +66,7 @@ struct pushed_copy {
       }
     }
     if (keeps) { write_packet(out + static_cast<std::size_t>(w.rank) * stride, n, k, own); }
+    return own;
   }
 };
 

@@ -6,9 +6,13 @@
 
 namespace tpx {
 
-/// An all-reduce over cells with an epilogue of rows: a channel has whole rows, each of which takes
-/// `each` rounds, and gives a row to the epilogue once all its packets are there. Every rank has
-/// every row in the end, and so every rank's epilogue sees it.
+/// An all-reduce over cells with an epilogue of rows: a team of channels has whole rows, each of
+/// which takes `each` rounds, and gives a row to the epilogue once all its packets are there. Every
+/// rank has every row in the end, and so every rank's epilogue sees it. The first team conducts.
+/// Members: channels of a team. A row on as many multiprocessors takes less time: each issues every
+/// instruction once for 32 threads.
+///
+/// A thread whose wait was ended goes on without giving and taking, since its team folds together.
 ///
 /// One shot carries n-1 times the bytes over a rank's link each way, two 2(n-1)/n times, as without
 /// an epilogue: what the epilogue adds never crosses a link. In two, a rank folds its share of each
@@ -18,100 +22,127 @@ namespace tpx {
 /// ahead of the first that is taken. Happens-before: protocol/push.hpp, since a thread has a packet
 /// in every round of its rows or in none: rows are filled up with packets of no elements, fewer
 /// than `each`.
-template <class Shots>
+template <class Shots, unsigned Members>
 struct rowwise {
   Shots shots;  // of one row
-  std::size_t rows;
-  std::uint64_t each;
-  std::size_t wide;      // threads with packets: those of a row over `each`, rounded up
-  std::uint64_t rounds;  // of the channel with most
+  std::uint32_t rows;
+  std::uint32_t each;
+  std::uint32_t wide;    // threads with packets: those of a row over `each`, rounded up
+  std::uint32_t rounds;  // of the team with most
 
   static constexpr bool two = Shots::shots == 2;
   static constexpr std::string_view name = two ? "two-shot, rows" : "one-shot, rows";
-  static constexpr unsigned resident_threads = Shots::resident_threads;
-  static constexpr unsigned block_threads = two ? row_threads : resident_threads;
+  static constexpr unsigned members = Members;
+  static constexpr unsigned block_threads = row_lanes / Members;
+  static constexpr unsigned resident_threads = Members == 1 ? row_lanes
+                                                            : (Shots::peers <= 2   ? 3
+                                                               : Shots::peers <= 4 ? 2
+                                                                                   : 1) *
+                                                                block_threads;
 
   template <folding_group Group>
   TPX_HD void operator()(Group const& group) const {
     turn<Group> const t{group, shots.wiring()};
-    bool const at_once = rounds <= window_layout::areas;
+    std::uint32_t const ahead = rounds <= window_layout::areas ? rounds : 2;
     take_turn(
-      t, rounds, at_once ? rounds : 2, [&] { return shots.ready(cut(group, 0)); },
-      [&](packet const& first) { return play(t, at_once ? rounds : 2, !at_once, first); });
+      t, rounds, ahead, [&] { return shots.ready(cut(group, walk{team(group)})); },
+      [&](packet const& first, bool ok) { return play(t, ahead, first, ok); });
   }
 
  private:
+  /// Where a team is: rows are dealt out in turn, each of which takes `each` rounds.
+  struct walk {
+    std::uint32_t row;
+    std::uint32_t piece = 0;  // of the row
+    std::uint32_t round = 0;  // of the turn
+  };
   template <class Group>
-  TPX_HD bool play(turn<Group> const& t, std::uint64_t ahead, bool see, packet const& first) const {
-    auto const& group = t.group();
-    std::uint64_t const mine = rounds_of(group);
-    TPX_ROLLED
-    for (std::uint64_t r = 0; r < ahead && r < mine; ++r) { give(t, r, &first); }
-    // All threads of a channel go on or none does, since they add up a row together.
-    TPX_ROLLED
-    for (std::uint64_t r = 0; r < mine + two; ++r) {
-      bool ok = r == mine || fold(t, r, see);
-      if constexpr (two) { ok = ok && (r == 0 || collect(t, r - 1, see)); }
-      if (ok && r + ahead < mine) { give(t, r + ahead, nullptr); }
-      if (!group.all(ok)) { return false; }
-      std::uint64_t const done = two ? r : r + 1;
-      if (done == 0 || done % each != 0) { continue; }
-      auto const row = row_at(group, done - 1);
-      auto const& job = shots.job;
-      job.epilogue.row(row_of<typename Shots::value_type, Group, block_threads>{
-        group, job.out + row * job.n, job.n, row});
+  TPX_HD void go_on(Group const& group, walk& at) const {
+    ++at.round;
+    if (++at.piece == each) {
+      at.piece = 0;
+      at.row += teams(group);
     }
-    return true;
   }
 
   template <class Group>
-  TPX_HD void give(turn<Group> const& t, std::uint64_t round, packet const* first) const {
-    auto const d = cut(t.group(), round);
-    if (d.has(round)) { shots.give(cells_of(shots, t, d, round), d, round, first); }
-  }
-  template <class Group>
-  TPX_HD bool fold(turn<Group> const& t, std::uint64_t round, bool see) const {
-    auto const d = cut(t.group(), round);
-    return !d.has(round) || tpx::fold(shots, t, d, round, see);
-  }
-  template <class Group>
-  TPX_HD bool collect(turn<Group> const& t, std::uint64_t round, bool see) const {
-    auto const d = cut(t.group(), round);
-    return !d.has(round) || tpx::collect(shots, t, d, round, see);
+  TPX_HD bool play(turn<Group> const& t, std::uint32_t ahead, packet const& first, bool ok) const {
+    auto const& group = t.group();
+    auto const& job = shots.job;
+    bool const see = rounds > window_layout::areas;
+    std::uint32_t const begin = team(group);
+    walk giving{begin};
+    walk folding{begin};
+    walk collecting{begin};
+    walk const& done = two ? collecting : folding;
+    std::uint32_t whole = rows;           // the row that is there and was not shown to the epilogue
+    packet last{};                        // that this thread folded
+    bool const kept = !two && each == 1;  // each thread of a row has what it needs of it
+    bool met = false;
+    group.arrive();
+    TPX_ROLLED
+    for (;;) {
+      TPX_ROLLED
+      while (giving.row < rows && giving.round < folding.round + ahead) {
+        auto const d = cut(group, giving);
+        if (ok && d.has(giving.round)) {
+          shots.give(cells_of(shots, t, d, giving.round), d, giving.round, &first);
+        }
+        go_on(group, giving);
+      }
+      if (!met && (whole < rows || done.row >= rows)) {
+        group.await();
+        met = true;
+      }
+      if (whole < rows) {
+        auto* const row = job.out + std::size_t{whole} * job.n;
+        if (!kept) {
+          group.meet();
+          last = read_packet(row, job.n, group.member() * block_threads + group.thread_rank());
+        }
+        job.epilogue.row(row_of<typename Shots::value_type, Group>{group, row, job.n, whole, last});
+        whole = rows;
+      }
+      if (done.row >= rows) { return ok; }
+      std::uint32_t const row = done.row;
+      std::uint32_t const folded = folding.round;
+      if (folding.row < rows) {
+        auto const d = cut(group, folding);
+        ok = ok && (!d.has(folding.round) || fold(shots, t, d, folding.round, last, see));
+        go_on(group, folding);
+      }
+      if constexpr (two) {
+        if (collecting.round < folded) {
+          auto const d = cut(group, collecting);
+          ok = ok && (!d.has(collecting.round) || collect(shots, t, d, collecting.round, see));
+          go_on(group, collecting);
+        }
+      }
+      if (done.row != row) { whole = row; }
+    }
   }
 
   template <class Group>
-  [[nodiscard]] static TPX_HD std::size_t channels(Group const& group) {
-    return group.channels() == 1 ? 1 : group.channels() - 1;
+  [[nodiscard]] static TPX_HD std::uint32_t teams(Group const& group) {
+    return group.channels() == 1 ? 1 : group.channels() / Members - 1;
   }
+  /// Which of the teams with rows; beyond all rows, if it conducts.
   template <class Group>
-  [[nodiscard]] static TPX_HD std::size_t channel(Group const& group) {
-    return group.channels() == 1 ? 0 : group.channel() - 1;
+  [[nodiscard]] static TPX_HD std::uint32_t team(Group const& group) {
+    return group.channels() == 1 ? 0 : group.channel() / Members - 1;
   }
 
-  /// The row that a round of this channel is of.
+  /// A round's row, dealt to the threads of a team; in the lanes, teams lie side by side.
   template <class Group>
-  [[nodiscard]] TPX_HD std::size_t row_at(Group const& group, std::uint64_t round) const {
-    std::uint64_t const nth = each == 1 ? round : round / each;
-    return nth * channels(group) + channel(group);
-  }
-  template <class Group>
-  [[nodiscard]] TPX_HD std::uint64_t rounds_of(Group const& group) const {
-    std::size_t const c = channel(group);
-    return c < rows ? (rows - c - 1) / channels(group) * each + each : 0;
-  }
-  /// A round's row, dealt to the threads of this channel; in the lanes, channels lie side by side.
-  template <class Group>
-  [[nodiscard]] TPX_HD deal cut(Group const& group, std::uint64_t round) const {
-    std::size_t const me = group.thread_rank();
-    std::size_t const begun = each == 1 ? round : round / each * each;
-    std::size_t const row = row_at(group, round);
-    return {.packets = row < rows && me < wide ? wide * each : 0,
-            .me = channel(group) * wide + me,
-            .threads = channels(group) * wide,
+  [[nodiscard]] TPX_HD deal cut(Group const& group, walk const& at) const {
+    std::uint32_t const me = group.channel() % Members * group.size() + group.thread_rank();
+    bool const has = at.row < rows && me < wide;
+    return {.packets = has ? wide * each : 0,
+            .me = team(group) * wide + me,
+            .threads = teams(group) * wide,
             .step = wide,
-            .begin = me - begun * wide,
-            .first = row * shots.job.n};
+            .begin = me + (at.piece - at.round) * wide,
+            .first = std::size_t{at.row} * shots.job.n};
   }
 };
 

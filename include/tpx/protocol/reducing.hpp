@@ -16,17 +16,25 @@ struct reducing {
   Op op;
   Epilogue epilogue;
 
-  /// Packet k of the row of the output that begins with element `first`, from this rank's and the
-  /// others' of the input.
+  /// What this rank has of a packet of the output, apart from what the others give.
+  struct own_values {
+    packet in;
+    fetched<T, Epilogue> beside;
+  };
+
+  /// Packet k of the row of the output that begins with element `first`.
+  [[nodiscard]] TPX_HD own_values own(packet const& in_, std::size_t first, std::size_t k) const {
+    return {in_, fetched<T, Epilogue>::of(epilogue, first, n, k)};
+  }
   template <int Peers>
-  [[nodiscard]] TPX_HD packet folded(packet const& own, packet const (&got)[Peers],
+  [[nodiscard]] TPX_HD packet folded(own_values const& own, packet const (&got)[Peers],
                                      std::size_t first, std::size_t k) const {
-    widened<T> sum{choose(w.rank == 0, own, got[0])};
+    widened<T> sum{choose(w.rank == 0, own.in, got[0])};
     TPX_UNROLL
     for (int r = 1; r < Peers; ++r) {
-      if (r < w.size()) { sum.fold(choose(r == w.rank, own, got[r]), op); }
+      if (r < w.size()) { sum.fold(choose(r == w.rank, own.in, got[r]), op); }
     }
-    return sum.finished(epilogue, first + k * per_packet<T>, first + n);
+    return sum.finished(epilogue, own.beside, first + k * per_packet<T>, first + n);
   }
 };
 

@@ -11,15 +11,18 @@ namespace tpx {
 /// r T + t. Every rank's thread t has the same packets in the same rounds. Where a message has
 /// rows (protocol/pushed_rows.hpp), it is one of them.
 struct deal {
-  std::size_t packets;
-  std::size_t me;  // this thread among those that do the same: its place in a lane
-  std::size_t threads;
-  std::size_t step = threads;
-  std::size_t begin = me;
+  std::uint32_t packets;
+  std::uint32_t me;  // this thread among those that do the same: its place in a lane
+  std::uint32_t threads;
+  std::uint32_t step = threads;
+  std::uint32_t begin = me;
   std::size_t first = 0;  // element at which the row begins
 
-  [[nodiscard]] TPX_HD std::size_t packet(std::uint64_t round) const {
-    return round * step + begin;
+  /// Packets of a message at most: 32 GiB.
+  static constexpr std::size_t most = std::size_t{1} << 31;
+
+  [[nodiscard]] TPX_HD std::uint32_t packet(std::uint64_t round) const {
+    return static_cast<std::uint32_t>(round) * step + begin;
   }
   [[nodiscard]] TPX_HD bool has(std::uint64_t round) const { return packet(round) < packets; }
 
@@ -34,7 +37,8 @@ struct deal {
   [[nodiscard]] static TPX_HD deal of(Group const& group, unsigned place, unsigned channels,
                                       std::size_t packets) {
     unsigned const each = group.size();
-    return {packets, place * each + group.thread_rank(), channels * each};
+    return {static_cast<std::uint32_t>(packets), place * each + group.thread_rank(),
+            channels * each};
   }
   /// To all that play.
   template <thread_group Group>
@@ -68,7 +72,7 @@ concept packet_shots = requires(S const s, deal const cut, std::uint64_t round) 
   { s.takes() } -> std::convertible_to<rank_set>;
   { s.ready(cut) } -> std::same_as<packet>;
   { s.source(0, cut, round) } -> std::same_as<packet>;
-  { s.own(cut, round) } -> std::same_as<packet>;
+  { s.own(cut, round) } -> std::same_as<typename S::own_values>;
 };
 
 /// The cells of a round of a message.
@@ -82,12 +86,12 @@ template <packet_shots Shots, thread_group Group>
 /// pushing::clear() has it.
 template <packet_shots Shots, thread_group Group>
 [[nodiscard]] TPX_HD bool fold(Shots const& shots, turn<Group> const& t, deal const& cut,
-                               std::uint64_t round, bool see = false) {
+                               std::uint64_t round, packet& done, bool see = false) {
   auto const cells = cells_of(shots, t, cut, round);
-  packet const own = shots.own(cut, round);
+  auto const own = shots.own(cut, round);
   packet got[Shots::peers] = {};
   if (!cells.take(shots.takes(), cut.me, got)) { return false; }
-  shots.finish(cells, cut, round, own, got);
+  done = shots.finish(cells, cut, round, own, got);
   return cells.template clear<Shots::peers>(shots.takes(), cut.me, see);
 }
 
@@ -118,14 +122,16 @@ struct at_once {
     deal const cut = deal::of(group, shots.packets());
     take_turn(
       t, rounds, rounds, [&] { return shots.ready(cut); },
-      [&](packet const& first) {
+      [&](packet const& first, bool ok) {
+        if (!ok) { return false; }
         TPX_ROLLED
         for (std::uint64_t r = 0; cut.has(r); ++r) {
           shots.give(cells_of(shots, t, cut, r), cut, r, &first);
         }
         TPX_ROLLED
         for (std::uint64_t r = 0; cut.has(r); ++r) {
-          if (!fold(shots, t, cut, r)) { return false; }
+          packet done;
+          if (!fold(shots, t, cut, r, done)) { return false; }
         }
         if constexpr (Shots::shots == 2) {
           TPX_ROLLED

@@ -41,7 +41,9 @@ struct streamed {
     part<Group> const mine{*this, t, nth % each, each};
     take_turn(
       t, rounds, 2, [] { return 0; },
-      [&](int) { return alone ? in_sequence(mine) : in_one(mine, static_cast<step>(nth / each)); });
+      [&](int, bool ok) {
+        return ok && (alone ? in_sequence(mine) : in_one(mine, static_cast<step>(nth / each)));
+      });
   }
 
  private:
@@ -99,14 +101,14 @@ struct streamed {
       auto const lanes = lanes_at(round);
       TPX_UNROLL
       for (unsigned slice = 0; slice < slices; slice += at_a_time) {
-        packet own[at_a_time];
+        typename Shots::own_values own[at_a_time];
         packet got[at_a_time][peers];
         some<at_a_time>(round, slice, [&](unsigned i, deal const& cut) {
           own[i] = shots().own(cut, round);
           lanes.look(from, cut.me, got[i]);
         });
         some<at_a_time>(round, slice, [&](unsigned i, deal const& cut) {
-          shots().finish(lanes, cut, round, own[i], got[i]);
+          (void)shots().finish(lanes, cut, round, own[i], got[i]);
           if (last(cut, round)) { lanes.template empty<peers>(from, cut.me); }
         });
       }

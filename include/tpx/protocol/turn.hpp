@@ -138,16 +138,17 @@ class turn {
 };
 
 /// Carries out a turn of so many rounds, the first `ahead` of which are given before anything is
-/// taken: ready() is called on all channels and gives what
-/// play(turn, that) -> bool then is called with on those that play; it may read this rank's input.
-/// Every rank's part ends only once every other has begun its own, whatever the data.
+/// taken: ready() is called on all channels, may read this rank's input, and gives what
+/// play(that, ok) -> bool then is called with on those that play; `ok` is false if the wait until
+/// cells may be filled was ended. Every rank's part ends only once every other has begun its own,
+/// whatever the data.
 template <thread_group Group, class Ready, class Play>
 TPX_HD void take_turn(turn<Group> const& t, std::uint64_t rounds, std::uint64_t ahead,
                       Ready&& ready, Play&& play) {
   auto const prepared = ready();
   if (t.conducts()) { t.begin(); }
   t.note(rounds);
-  if (t.plays() && !(t.open(ahead) && play(prepared))) { return; }
+  if (t.plays() && !play(prepared, t.open(ahead))) { return; }
   if (t.conducts()) { (void)t.meet(); }
 }
 

@@ -182,6 +182,11 @@ struct host_thread {
   [[nodiscard]] TPX_HD static constexpr bool all(bool ok) noexcept { return ok; }
   template <unsigned>
   static constexpr unsigned threads = 1;
+  [[nodiscard]] TPX_HD static unsigned members() noexcept { return 1; }
+  [[nodiscard]] TPX_HD static unsigned member() noexcept { return 0; }
+  TPX_HD static void meet() noexcept {}
+  TPX_HD static void arrive() noexcept {}
+  TPX_HD static void await() noexcept {}
   template <class A, unsigned M, class Op>
   TPX_HD static void reduce(A (&)[M], Op const&) noexcept {}
   [[nodiscard]] TPX_HD bool pause(unsigned polls, std::uint64_t& flag, goal wanted,

@@ -40,11 +40,11 @@ void const* const* pushed() {
 
 template <class Epilogue, int Peers>
 void const* const* normed() {
-  using one = rowwise<pushed_one_shot<bfloat16, Sum, Epilogue, Peers>>;
+  using one = rowwise<pushed_one_shot<bfloat16, Sum, Epilogue, Peers>, 4>;
   if constexpr (Peers == 2) {
     return kernels_of<one>();
   } else {
-    return kernels_of<one, rowwise<pushed_two_shot<bfloat16, Sum, Epilogue, Peers>>>();
+    return kernels_of<one, rowwise<pushed_two_shot<bfloat16, Sum, Epilogue, Peers>, 4>>();
   }
 }
 using norm_row = add_rms_norm<bfloat16, bfloat16, bfloat16>;
