@@ -6,6 +6,7 @@
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
 #include <tpx/protocol/pushed_rows.hpp>
+#include <tpx/protocol/rolling.hpp>
 #include <tpx/protocol/streamed.hpp>
 
 #include <catch2/catch_template_test_macros.hpp>
@@ -247,7 +248,9 @@ class step {
       reducing<T, Sum, row_copies<T>> const row{w, in, out, s.columns_, {}, copies};
       auto const go = [&](auto const& shots) {
         using kind = std::remove_cvref_t<decltype(shots)>;
-        if (s.streams_) {
+        if (s.streams_ && s.size_ % 2 == 0 && shots.gives() == shots.takes()) {
+          rolling<kind>{shots, shots.packets()}(me);
+        } else if (s.streams_) {
           constexpr std::size_t each = streamed<kind>::slices;
           streamed<kind>{shots, (shots.packets() + each - 1) / each}(me);
         } else {

@@ -43,7 +43,7 @@ void allgather(Comm& comm, Plan const& plan, In const& in, Out&& out, matrix m,
           detail::with_peers(w.size(), [&](auto peers) {
             rank_set const other = others(w);
             bool const apart = own != y.data() + cut.begin[me];
-            detail::push(
+            detail::push<true>(
               pushed_copy<T, decltype(peers)::value>{w, own, y.data(), n, n, other, other, apart},
               go);
           });

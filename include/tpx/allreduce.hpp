@@ -29,7 +29,7 @@ std::size_t rows_of(Epilogue const& epilogue, std::size_t n) {
   return rows;
 }
 
-/// Over cells: in one shot or two by size; at once if the areas hold it, else streamed. `job` is of
+/// Over cells: in one shot or two by size; at once if the areas hold it, else round by round. `job` is of
 /// one row.
 template <class T, class Op, class Epilogue, class Go>
 void push_allreduce(reducing<T, Op, Epilogue> const& job, std::size_t rows, Go const& go) {
@@ -46,9 +46,9 @@ void push_allreduce(reducing<T, Op, Epilogue> const& job, std::size_t rows, Go c
       if (small) { return go.by_rows(one, rows); }
       if constexpr (most > 2) { go.by_rows(two{job}, rows); }
     } else if constexpr (most <= 2) {
-      push(one, go);
+      push<true>(one, go);
     } else if (!small || !push_at_once(one, go)) {
-      push(two{job}, go);
+      push<true>(two{job}, go);
     }
   });
 }

@@ -27,7 +27,7 @@ void broadcast(Comm& comm, X&& x, int root = 0, stream_of<Comm> stream = {}) {
         detail::with_peers(w.size(), [&](auto peers) {
           bool const gives = w.rank == root;
           rank_set const other = all_but(w, root);
-          detail::push(
+          detail::push<false>(
             pushed_copy<T, decltype(peers)::value>{w, values.data(), values.data(), values.size(),
                                                    0, gives ? other : 0,
                                                    gives ? 0 : rank_set{1} << root, false},

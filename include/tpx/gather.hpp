@@ -34,7 +34,7 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
             bool const takes = me == root;
             rank_set const other = all_but(w, root);
             auto const* const own = x.data() + (source.begin[me] - held.begin[me]);
-            push(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
+            push<false>(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
                                                         source.size(me),
                                                         takes ? 0 : rank_set{1} << root,
                                                         takes ? other : 0, takes},

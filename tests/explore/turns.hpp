@@ -7,6 +7,7 @@
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
 #include <tpx/protocol/pushed_rows.hpp>
+#include <tpx/protocol/rolling.hpp>
 #include <tpx/protocol/streamed.hpp>
 
 #include <atomic>
@@ -162,9 +163,9 @@ class turn_planner {
     std::size_t const playing = c.channels == 1 ? 1 : c.channels - 1;
     std::size_t const moving = steps == 0 || drawn == 0 ? playing : drawn;
     std::size_t const round = moving * where_.threads * (steps == 2 ? most_slices : 1);
-    c.rounds = what == kind::empty_turn
-                 ? 0
-                 : random_.below((steps != 0 ? 9 : tpx::window_layout::areas) + 1);
+    bool const one_sided = what == kind::to_all || what == kind::to_one;
+    c.rounds =
+      what == kind::empty_turn ? 0 : random_.below((one_sided ? tpx::window_layout::areas : 9) + 1);
     bool const shares = what == kind::two_at_once || what == kind::two_streamed;
     if (what == kind::rows_one || what == kind::rows_two) {
       draw_rows(c, playing);
@@ -316,6 +317,7 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
   w.signature = signature;
   element* const out = c.out[rank].data();
   using tpx::at_once;
+  using tpx::rolling;
   using tpx::streamed;
   using one = tpx::pushed_one_shot<element, in_order, mixed_with_place, peers>;
   using two = tpx::pushed_two_shot<element, in_order, mixed_with_place, peers>;
@@ -342,6 +344,15 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
                     is_root && !c.in_place};
   copy const to_all{w, out, out, c.n, 0, is_root ? others : 0, is_root ? 0 : root, false};
   auto const rounds = kernel.rounds;
+  // As many rounds as have areas of their own go either way.
+  auto const at_once_or_rolling = [&](auto const& shots) {
+    using kind_of = std::remove_cvref_t<decltype(shots)>;
+    if (rounds > tpx::window_layout::areas || c.n % 2 == 0) {
+      rolling<kind_of>{shots, rounds}(group);
+    } else {
+      at_once<kind_of>{shots, rounds}(group);
+    }
+  };
   shown_rows const shown{kernel.mixed[rank].data(), kernel.sums[rank].data(), kernel.columns};
   tpx::reducing<element, in_order, shown_rows> const row{w, job.in, out, kernel.columns, {}, shown};
   auto const by_rows = [&](auto const& shots) {
@@ -359,19 +370,19 @@ void carry_out(turn_call& kernel, std::uint64_t signature, setting const& where,
     case kind::rows_two:
       return by_rows(tpx::pushed_two_shot<element, in_order, shown_rows, peers>{row});
     case kind::one_at_once:
-      return at_once<one>{{job}, rounds}(group);
+      return at_once_or_rolling(one{job});
     case kind::one_streamed:
       return streamed<one>{{job}, rounds}(group);
     case kind::two_at_once:
-      return at_once<two>{{job}, rounds}(group);
+      return at_once_or_rolling(two{job});
     case kind::two_streamed:
       return streamed<two>{{job}, rounds}(group);
     case kind::scatter_at_once:
-      return at_once<scatter>{{job}, rounds}(group);
+      return at_once_or_rolling(scatter{job});
     case kind::scatter_streamed:
       return streamed<scatter>{{job}, rounds}(group);
     case kind::allgather_at_once:
-      return at_once<copy>{gather, rounds}(group);
+      return at_once_or_rolling(gather);
     case kind::allgather_streamed:
       return streamed<copy>{gather, rounds}(group);
     case kind::to_one:

@@ -7,6 +7,7 @@
 #include <tpx/cuda/trace.cuh>
 #include <tpx/cuda/watcher.cuh>
 #include <tpx/protocol/pushed_rows.hpp>
+#include <tpx/protocol/rolling.hpp>
 #include <tpx/protocol/streamed.hpp>
 #include <tpx/runtime/cell.hpp>
 
@@ -116,6 +117,27 @@ class engine<Transport, Topology, Cuda> {
       return true;
     }
 
+    /// Moves a message of any length. Over NVLink cell by cell is faster than to tell of rounds by
+    /// flags, which cost a fence; over host memory, where emptying costs the link's bytes, slower.
+    template <bool AllToAll, class Shots>
+    void by_rounds(Shots const& shots) const {
+      if constexpr (!AllToAll || Transport::shared) {
+        as_stream(shots);
+      } else if constexpr (std::is_same_v<Transport, PeerDirect>) {
+        as_roll(shots);
+      } else {
+        self.memory_.on_host() ? as_stream(shots) : as_roll(shots);
+      }
+    }
+    template <class Shots>
+    void as_roll(Shots const& shots) const {
+      using kind = rolling<Shots>;
+      constexpr std::size_t each = kind::block_threads;
+      // What this many multiprocessors hold: more would wait for the first to end.
+      constexpr unsigned resident = 128 * kind::resident_threads / kind::block_threads;
+      unsigned const moving = blocks(shots, each, std::min(tune().most_blocks, resident));
+      (*this)(kind{shots, pieces(shots.packets(), moving * each)}, moving + 1);
+    }
     template <class Shots>
     void as_stream(Shots const& shots) const {
       using kind = streamed<Shots>;

@@ -17,6 +17,7 @@ struct pushed_two_shot {
 
   static constexpr std::string_view name = "two-shot";
   static constexpr std::string_view streamed_name = "two-shot, streamed";
+  static constexpr std::string_view rolling_name = "two-shot, rolling";
   static constexpr int shots = 2;
   static constexpr int peers = Peers;
   static constexpr unsigned resident_threads = Peers <= 4 ? 768 : 256;

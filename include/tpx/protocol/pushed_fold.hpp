@@ -20,6 +20,7 @@ struct pushed_fold {
   static constexpr std::string_view name = Scatters ? "push" : "one-shot";
   static constexpr std::string_view streamed_name =
     Scatters ? "push, streamed" : "one-shot, streamed";
+  static constexpr std::string_view rolling_name = Scatters ? "push, rolling" : "one-shot, rolling";
   static constexpr int shots = 1;
   static constexpr int peers = Peers;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;

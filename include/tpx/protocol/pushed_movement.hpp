@@ -21,6 +21,7 @@ struct pushed_copy {
 
   static constexpr std::string_view name = "push";
   static constexpr std::string_view streamed_name = "push, streamed";
+  static constexpr std::string_view rolling_name = "push, rolling";
   static constexpr int shots = 1;
   static constexpr int peers = Peers;
   static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/protocol/pushed_movement.hpp>
+#include <tpx/protocol/rolling.hpp>
 #include <tpx/protocol/streamed.hpp>
 
 #include <type_traits>
@@ -32,10 +33,10 @@ bool push_at_once(Shots const& shots, Go const& go) {
   return shots.packets() == 0 || go.at_once(shots);
 }
 
-/// Moves at once if the areas hold it, else streamed.
-template <class Shots, class Go>
+/// Moves at once if the areas hold it, else round by round. AllToAll: all give and take.
+template <bool AllToAll, class Shots, class Go>
 void push(Shots const& shots, Go const& go) {
-  if (!push_at_once(shots, go)) { go.as_stream(shots); }
+  if (!push_at_once(shots, go)) { go.template by_rounds<AllToAll>(shots); }
 }
 
 }  // namespace detail
