@@ -18,20 +18,30 @@ class lanes {
   /// Empties the cells that packet `k` of each of `from`, all of whom are below Peers, lay in.
   template <int Peers>
   TPX_HD void empty(rank_set from, std::size_t k) const {
-    TPX_UNROLL
-    for (int r = 0; r < Peers; ++r) {
-      if ((from >> r & 1u) != 0) { cells::clear(cell_at(rank(), place(r, rank(), k))); }
-    }
+    this->template each_lane<Peers>(from, [&](int lane) { cells::clear(cell_of(lane, k)); });
   }
 
  protected:
   [[nodiscard]] TPX_HD Group const& group() const { return t_.group(); }
   [[nodiscard]] TPX_HD int rank() const { return w_.rank; }
 
-  /// The cell of packet `k` from one rank to another, in the round's area of the latter.
-  [[nodiscard]] TPX_HD std::uint32_t place(int from, int to, std::size_t k) const {
-    auto const lane = static_cast<std::uint32_t>(from > to ? from - 1 : from);
-    return lane * width_ + static_cast<std::uint32_t>(k);
+  /// f(lane) for the lanes of this rank's areas in which `from` give.
+  template <int Peers, class F>
+  TPX_HD void each_lane(rank_set from, F const& f) const {
+    TPX_UNROLL
+    for (int lane = 0; lane + 1 < Peers; ++lane) {
+      if ((from >> rank_of(lane) & 1u) != 0) { f(lane); }
+    }
+  }
+  /// The cell of packet `k` in a lane of the round's area, at whosever.
+  [[nodiscard]] TPX_HD std::uint32_t place(int lane, std::size_t k) const {
+    return static_cast<std::uint32_t>(lane) * width_ + static_cast<std::uint32_t>(k);
+  }
+  /// This rank's lane at another.
+  [[nodiscard]] TPX_HD int lane_at(int to) const { return w_.rank > to ? w_.rank - 1 : w_.rank; }
+  [[nodiscard]] TPX_HD int rank_of(int lane) const { return tpx::rank_of(w_, lane); }
+  [[nodiscard]] TPX_HD cell& cell_of(int lane, std::size_t k) const {
+    return cell_at(rank(), place(lane, k));
   }
   [[nodiscard]] TPX_HD cell& cell_at(int owner, std::uint32_t at) const {
     auto const offset = w_.at.cells + area_ * w_.at.area + at * 16;
@@ -60,14 +70,15 @@ class lanes {
 template <thread_group Group>
 class pushing : public lanes<Group> {
   using base = lanes<Group>;
-  using base::aside, base::cell_at, base::group, base::place, base::rank;
+  using base::aside, base::cell_at, base::cell_of, base::group, base::lane_at, base::place,
+    base::rank, base::rank_of;
 
  public:
   using base::base;
 
   /// Hands packet `k` of the round to rank `to`.
   TPX_HD void give(int to, std::size_t k, packet p) const {
-    auto const at = place(rank(), to, k);
+    auto const at = place(lane_at(to), k);
     if (p.word[3] == cells::nothing || p.word[3] == cells::masked) {
       p.word[3] = mask(aside(to, at), p.word[3]);
     }
@@ -75,37 +86,33 @@ class pushing : public lanes<Group> {
     group().ring(to);
   }
 
-  /// Waits for packet `k` of each of `from`, all of whom are below Peers. False: the wait was
-  /// ended.
+  /// Waits for packet `k` of each of `from`, all of whom are below Peers; by lane. False: the wait
+  /// was ended.
   template <int Peers>
-  [[nodiscard]] TPX_HD bool take(rank_set from, std::size_t k, packet (&got)[Peers]) const {
+  [[nodiscard]] TPX_HD bool take(rank_set from, std::size_t k, packet (&got)[Peers - 1]) const {
     for (unsigned polls = 0;; ++polls) {
       int late = -1;
-      TPX_UNROLL
-      for (int r = 0; r < Peers; ++r) {
-        if ((from >> r & 1u) != 0) { got[r] = cells::load(cell_at(rank(), place(r, rank(), k))); }
-      }
-      TPX_UNROLL
-      for (int r = 0; r < Peers; ++r) {
-        if ((from >> r & 1u) != 0 && got[r].word[3] == cells::nothing) { late = r; }
-      }
+      this->template each_lane<Peers>(from,
+                                      [&](int lane) { got[lane] = cells::load(cell_of(lane, k)); });
+      this->template each_lane<Peers>(from, [&](int lane) {
+        if (got[lane].word[3] == cells::nothing) { late = lane; }
+      });
       if (late < 0) { break; }
       constexpr std::uint64_t empty = std::uint64_t{cells::nothing} << 32;
-      if (!group().pause(polls, cell_at(rank(), place(late, rank(), k)).upper,
-                         goal{std::uint64_t{1} << 32, empty}, late)) {
+      if (!group().pause(polls, cell_of(late, k).upper, goal{std::uint64_t{1} << 32, empty},
+                         rank_of(late))) {
         return false;
       }
     }
     bool whole = true;
-    TPX_UNROLL
-    for (int r = 0; r < Peers; ++r) {
-      if ((from >> r & 1u) != 0 && got[r].word[3] == cells::masked) {
-        auto const at = place(r, rank(), k);
-        auto const word = unmask(group(), r, aside(rank(), at), cell_at(rank(), at));
+    this->template each_lane<Peers>(from, [&](int lane) {
+      if (got[lane].word[3] == cells::masked) {
+        auto const word =
+          unmask(group(), rank_of(lane), aside(rank(), place(lane, k)), cell_of(lane, k));
         whole = whole && word != 0;
-        got[r].word[3] = word;
+        got[lane].word[3] = word;
       }
-    }
+    });
     return whole;
   }
 
@@ -118,12 +125,8 @@ class pushing : public lanes<Group> {
     base::template empty<Peers>(from, k);
     for (unsigned polls = 0; see; ++polls) {
       bool full = false;
-      TPX_UNROLL
-      for (int r = 0; r < Peers; ++r) {
-        if ((from >> r & 1u) != 0) {
-          full |= cells::load(cell_at(rank(), place(r, rank(), k))).word[3] != cells::nothing;
-        }
-      }
+      this->template each_lane<Peers>(
+        from, [&](int lane) { full |= cells::load(cell_of(lane, k)).word[3] != cells::nothing; });
       if (!full) { break; }
       if (!group().pause(polls, cell_at(rank(), 0).upper, goal{0}, rank())) { return false; }
     }
@@ -162,21 +165,19 @@ class pushing : public lanes<Group> {
 template <thread_group Group>
 class laying : public lanes<Group> {
   using base = lanes<Group>;
-  using base::cell_at, base::place, base::rank;
+  using base::cell_at, base::lane_at, base::place, base::rank;
 
  public:
   using base::base;
 
   TPX_HD void give(int to, std::size_t k, packet const& p) const {
-    at(to, place(rank(), to, k)) = p;
+    at(to, place(lane_at(to), k)) = p;
   }
 
   template <int Peers>
-  TPX_HD void look(rank_set from, std::size_t k, packet (&got)[Peers]) const {
-    TPX_UNROLL
-    for (int r = 0; r < Peers; ++r) {
-      if ((from >> r & 1u) != 0) { got[r] = at(rank(), place(r, rank(), k)); }
-    }
+  TPX_HD void look(rank_set from, std::size_t k, packet (&got)[Peers - 1]) const {
+    this->template each_lane<Peers>(from,
+                                    [&](int lane) { got[lane] = at(rank(), place(lane, k)); });
   }
 
  private:

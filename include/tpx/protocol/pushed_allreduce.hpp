@@ -57,9 +57,9 @@ struct pushed_two_shot {
   /// Folds the packet of this rank's share, and gives it.
   template <class Lanes>
   TPX_HD packet finish(Lanes const& lanes, deal const& cut, std::uint64_t round,
-                       own_values const& own, packet const (&got)[Peers]) const {
+                       own_values const& own, packet const (&got)[Peers - 1]) const {
     std::size_t const mine = of_rank(job.w.rank, cut, round);
-    packet const done = job.folded(own, got, cut.first, mine);
+    packet const done = job.template folded<Peers>(own, got, cut.first, mine);
     TPX_UNROLL
     for (int d = 1; d < Peers; ++d) {
       if (int const to = next_rank(job.w, d); to >= 0) {
@@ -70,11 +70,12 @@ struct pushed_two_shot {
     return done;
   }
 
-  TPX_HD void keep(deal const& cut, std::uint64_t round, packet const (&got)[Peers]) const {
+  TPX_HD void keep(deal const& cut, std::uint64_t round, packet const (&got)[Peers - 1]) const {
     TPX_UNROLL
-    for (int r = 0; r < Peers; ++r) {
-      if (r < job.w.size() && r != job.w.rank) {
-        write_packet(job.out + cut.first, job.n, of_rank(r, cut, round), got[r]);
+    for (int lane = 0; lane + 1 < Peers; ++lane) {
+      int const r = rank_of(job.w, lane);
+      if (r < job.w.size()) {
+        write_packet(job.out + cut.first, job.n, of_rank(r, cut, round), got[lane]);
       }
     }
   }

@@ -61,9 +61,9 @@ struct pushed_fold {
 
   template <class Lanes>
   TPX_HD packet finish(Lanes const&, deal const& cut, std::uint64_t round, own_values const& own,
-                       packet const (&got)[Peers]) const {
+                       packet const (&got)[Peers - 1]) const {
     std::size_t const k = cut.packet(round);
-    packet const done = job.folded(own, got, cut.first, k);
+    packet const done = job.template folded<Peers>(own, got, cut.first, k);
     write_packet(job.out + cut.first, job.n, k, done);
     return done;
   }

@@ -58,12 +58,13 @@ struct pushed_copy {
 
   template <class Lanes>
   TPX_HD packet finish(Lanes const&, deal const& cut, std::uint64_t round, packet const& own,
-                       packet const (&got)[Peers]) const {
+                       packet const (&got)[Peers - 1]) const {
     std::size_t const k = cut.packet(round);
     TPX_UNROLL
-    for (int r = 0; r < Peers; ++r) {
+    for (int lane = 0; lane + 1 < Peers; ++lane) {
+      int const r = rank_of(w, lane);
       if ((from >> r & 1u) != 0) {
-        write_packet(out + static_cast<std::size_t>(r) * stride, n, k, got[r]);
+        write_packet(out + static_cast<std::size_t>(r) * stride, n, k, got[lane]);
       }
     }
     if (keeps) { write_packet(out + static_cast<std::size_t>(w.rank) * stride, n, k, own); }

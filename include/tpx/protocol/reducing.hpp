@@ -22,17 +22,19 @@ struct reducing {
     fetched<T, Epilogue> beside;
   };
 
-  /// Packet k of the row of the output that begins with element `first`.
+  /// Packet k of the row of the output that begins with element `first`. `got`: by lane.
   [[nodiscard]] TPX_HD own_values own(packet const& in_, std::size_t first, std::size_t k) const {
     return {in_, fetched<T, Epilogue>::of(epilogue, first, n, k)};
   }
   template <int Peers>
-  [[nodiscard]] TPX_HD packet folded(own_values const& own, packet const (&got)[Peers],
+  [[nodiscard]] TPX_HD packet folded(own_values const& own, packet const (&got)[Peers - 1],
                                      std::size_t first, std::size_t k) const {
     widened<T> sum{choose(w.rank == 0, own.in, got[0])};
     TPX_UNROLL
     for (int r = 1; r < Peers; ++r) {
-      if (r < w.size()) { sum.fold(choose(r == w.rank, own.in, got[r]), op); }
+      if (r >= w.size()) { break; }
+      packet const theirs = r + 1 < Peers ? choose(r > w.rank, got[r - 1], got[r]) : got[r - 1];
+      sum.fold(choose(r == w.rank, own.in, theirs), op);
     }
     return sum.finished(epilogue, own.beside, first + k * per_packet<T>, first + n);
   }

@@ -89,8 +89,8 @@ template <packet_shots Shots, thread_group Group>
                                std::uint64_t round, packet& done, bool see = false) {
   auto const cells = cells_of(shots, t, cut, round);
   auto const own = shots.own(cut, round);
-  packet got[Shots::peers] = {};
-  if (!cells.take(shots.takes(), cut.me, got)) { return false; }
+  packet got[Shots::peers - 1] = {};
+  if (!cells.template take<Shots::peers>(shots.takes(), cut.me, got)) { return false; }
   done = shots.finish(cells, cut, round, own, got);
   return cells.template clear<Shots::peers>(shots.takes(), cut.me, see);
 }
@@ -100,8 +100,8 @@ template <packet_shots Shots, thread_group Group>
 [[nodiscard]] TPX_HD bool collect(Shots const& shots, turn<Group> const& t, deal const& cut,
                                   std::uint64_t round, bool see = false) {
   auto const cells = cells_of(shots, t, cut, round);
-  packet got[Shots::peers] = {};
-  if (!cells.take(t.others(), cut.threads + cut.me, got)) { return false; }
+  packet got[Shots::peers - 1] = {};
+  if (!cells.template take<Shots::peers>(t.others(), cut.threads + cut.me, got)) { return false; }
   shots.keep(cut, round, got);
   return cells.template clear<Shots::peers>(t.others(), cut.threads + cut.me, see);
 }

@@ -102,10 +102,10 @@ struct streamed {
       TPX_UNROLL
       for (unsigned slice = 0; slice < slices; slice += at_a_time) {
         typename Shots::own_values own[at_a_time];
-        packet got[at_a_time][peers];
+        packet got[at_a_time][peers - 1];
         some<at_a_time>(round, slice, [&](unsigned i, deal const& cut) {
           own[i] = shots().own(cut, round);
-          lanes.look(from, cut.me, got[i]);
+          lanes.template look<peers>(from, cut.me, got[i]);
         });
         some<at_a_time>(round, slice, [&](unsigned i, deal const& cut) {
           (void)shots().finish(lanes, cut, round, own[i], got[i]);
@@ -122,8 +122,8 @@ struct streamed {
       if (!marks_.until(from, step::taken, round + 1)) { return false; }
       auto const lanes = lanes_at(round);
       some<slices>(round, 0, [&](unsigned, deal const& cut) {
-        packet got[peers];
-        lanes.look(from, cut.threads + cut.me, got);
+        packet got[peers - 1];
+        lanes.template look<peers>(from, cut.threads + cut.me, got);
         shots().keep(cut, round, got);
         if (last(cut, round)) { lanes.template empty<peers>(from, cut.threads + cut.me); }
       });

@@ -142,6 +142,11 @@ struct wires {
   return all_but(w, w.rank);
 }
 
+/// Which other rank gives in a lane of this one's areas: they have one each, in ascending order.
+[[nodiscard]] TPX_HD inline int rank_of(wires const& w, int lane) {
+  return lane + static_cast<int>(lane >= w.rank);
+}
+
 /// The d-th rank after this one; -1 where there are no more than d ranks.
 [[nodiscard]] TPX_HD inline int next_rank(wires const& w, int d) {
   if (d >= w.size()) { return -1; }
