@@ -108,8 +108,13 @@ struct fixed_lanes {
   }
   /// Adds those of `others` that are to be kept.
   void add(fixed_lanes const& others, int_lanes const& kept) {
-    high = select(kept, high + others.high, high);
-    low = select(kept, low + others.low, low);
+    if constexpr (register_bytes == 64) {  // one masked addition each
+      high = select(kept, high + others.high, high);
+      low = select(kept, low + others.low, low);
+    } else {
+      high += others.high & kept;
+      low += others.low & kept;
+    }
   }
 
   void split(std::uint64_t* to) const {
@@ -148,7 +153,7 @@ inline void exp_or_zero(lanes& x) {
 
 /// Logits become e^(logit - best), unnormalised probabilities; e^-80 where that is less.
 inline void to_mass(lanes& logits, float best) {
-  lanes least = -80.0f;
+  lanes least = best * 0.0f - 80.0f;  // of a constant, g++ 12 takes no maximum in one instruction
   logits -= best;
   raise(least, logits);
   logits = least;

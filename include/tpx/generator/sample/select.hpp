@@ -45,6 +45,10 @@ class selection {
  private:
   static constexpr std::size_t few_chunks = 64;
   static constexpr std::size_t places = limit_guess<Order>::places;
+#ifndef SIR
+#define SIR 3
+#endif
+  static constexpr std::size_t sums_in_registers = SIR;
 
   /// A stretch of the order: from `from` up to `to`, without it. What comes before it weighs
   /// `above`, and all together `total`, if it is known.
@@ -74,14 +78,7 @@ class selection {
     guess_.sample();
     from_.reduction().sum(row_.memory().histogram);
     auto const place = guess_.around(limit);
-    auto const weight = from_.template row_sums<places + 1>([&](lanes& x, auto& sums) {
-      lanes y = x;
-      order_.order(y);
-      fixed_lanes each;
-      Order::weigh(x, best_, each);
-      for (std::size_t i = 0; i < places; ++i) { sums[i].add(each, y >= place[i]); }
-      sums[places].add(each);
-    });
+    auto const weight = weigh(place);
     std::size_t i = 0;
     for (auto const most = limit(weight[places]); i < places && weight[i] <= most; ++i) {}
     stretch found{.from = std::numeric_limits<float>::lowest(), .total = weight[places]};
@@ -93,24 +90,66 @@ class selection {
     return found;
   }
 
+  /// What comes before each of six places weighs, and all together.
+  [[nodiscard]] std::array<std::uint64_t, places + 1> weigh(std::array<float, places> const& place) {
+    std::array<std::uint64_t, places + 1> weight{};
+    for (auto chunks = row_.active(); !chunks.empty();) {
+      auto const some = chunks.first(std::min(chunks.size(), fixed_lanes::most_chunks));
+      chunks = chunks.subspan(some.size());
+      fixed_lanes part[places + 1];
+      for (auto const c : some) { weigh(c, place, part); }
+      for (std::size_t i = 0; i <= places; ++i) { weight[i] += part[i].total(); }
+    }
+    from_.reduction().sum(weight);
+    return weight;
+  }
+  void weigh(std::uint32_t c, std::array<float, places> const& place,
+             fixed_lanes (&part)[places + 1]) {
+    lanes y[chunk_rows];
+    fixed_lanes each[chunk_rows];
+    fixed_lanes all = part[places];
+    for (std::size_t r = 0; r < chunk_rows; ++r) {
+      lanes x;
+      row_.load_row(c, r, x);
+      y[r] = x;
+      order_.order(y[r]);
+      fixed_lanes weight;
+      Order::weigh(x, best_, weight);
+      each[r] = weight;
+      all.add(weight);
+    }
+    part[places] = all;
+    for (std::size_t i = 0; i < places; i += sums_in_registers) {
+      fixed_lanes sum[sums_in_registers];
+      lanes least[sums_in_registers];
+      for (std::size_t k = 0; k < sums_in_registers; ++k) { sum[k] = part[i + k]; least[k]=place[i + k];}
+      for (std::size_t r = 0; r < chunk_rows; ++r) {
+        for (std::size_t k = 0; k < sums_in_registers; ++k) {
+          sum[k].add(each[r], y[r] >= least[k]);
+        }
+      }
+      for (std::size_t k = 0; k < sums_in_registers; ++k) { part[i + k] = sum[k]; }
+    }
+  }
+
   /// Where the weights pass the limit; just above if what passes it is not kept.
   template <class Limit>
   [[nodiscard]] float fine(stretch const& in, Limit limit) {
-    std::size_t const found = gather(in);
-    auto const& place = row_.memory().places;
-    auto const& weight = row_.memory().weights;
+    std::size_t found = gather(in);
+    float* const place = row_.memory().places.data();
+    std::uint64_t* const weight = row_.memory().weights.data();
     std::uint64_t above = in.above;
     std::uint64_t most = 0;
-    std::uint32_t key = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
+    std::uint32_t low = order_key(in.from);
+    auto const bits = std::max(1, static_cast<int>(std::bit_width(order_key(in.to) - 1 - low)));
+    for (int shift = bits, last = bits; shift > 0; last = shift) {
+      shift = std::max(shift - 8, 0);
       std::array<std::uint64_t, 256> part{};
       for (std::size_t i = 0; i < found; ++i) {
-        auto const k = order_key(place[i]);
-        bool const same = shift == 24 || k >> (shift + 8) == key >> (shift + 8);
-        if (same) { part[k >> shift & 255] += weight[i]; }
+        part[(order_key(place[i]) - low) >> shift] += weight[i];
       }
       from_.reduction().sum(part);
-      if (shift == 24) {
+      if (last == bits) {
         std::uint64_t total = above;
         for (auto const w : part) { total += w; }
         most = limit(std::max(in.total, total));
@@ -118,9 +157,16 @@ class selection {
       }
       std::uint32_t digit = 255;
       while (above + part[digit] <= most) { above += part[digit--]; }
-      key |= digit << shift;
+      low += digit << shift;
+      std::size_t left = 0;
+      for (std::size_t i = 0; i < found; ++i) {
+        place[left] = place[i];
+        weight[left] = weight[i];
+        left += static_cast<std::size_t>((order_key(place[i]) - low) >> shift == 0);
+      }
+      found = left;
     }
-    float const at = from_order_key(key);
+    float const at = from_order_key(low);
     if (Order::passes || above + fixed_mass(at, best_) <= most) { return at; }
     return std::nextafter(at, std::numeric_limits<float>::infinity());
   }
@@ -139,10 +185,19 @@ class selection {
         order_.order(y);
         rows |= ((y >= in.from) & (y < in.to)) & (1 << r);
       }
-      for (std::size_t i = 0; i < lane_count; ++i) {
-        for (auto left = static_cast<std::uint32_t>(rows[i]); left != 0; left &= left - 1) {
-          place[n++] = row_.at(c, static_cast<std::size_t>(std::countr_zero(left)), i);
-        }
+      std::uint32_t bits[lane_count];
+      rows.store(bits);
+      std::uint32_t some[lane_count];  // lanes that have one: found without a branch that is a guess
+      std::size_t count = 0;
+      for (std::uint32_t i = 0; i < lane_count; ++i) {
+        some[count] = i;
+        count += static_cast<std::size_t>(bits[i] != 0);
+      }
+      for (std::size_t k = 0; k < count; ++k) {
+        auto left = bits[some[k]];
+        do {
+          place[n++] = row_.at(c, static_cast<std::size_t>(std::countr_zero(left)), some[k]);
+        } while ((left &= left - 1) != 0);
       }
     }
     for (std::size_t i = 0; i < n; i += lane_count) {
