@@ -80,6 +80,11 @@ __noinline__
   return bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
 }
 
+[[nodiscard]] inline uint_lanes order_keys(lanes const& values) {
+  auto const bits = bits_as<std::int32_t>(values + 0.0f);
+  return bits_as<std::uint32_t>(bits ^ ((bits >> 31) | std::numeric_limits<std::int32_t>::min()));
+}
+
 [[nodiscard]] TPX_HD inline float from_order_key(std::uint32_t key) {
   return __builtin_bit_cast(float, key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
 }

@@ -15,7 +15,7 @@ namespace tpx::detail {
 template <class Order>
 class limit_guess {
  public:
-  static constexpr std::size_t places = 4;
+  static constexpr std::size_t places = 2;
 
   limit_guess(logit_row& row, Order const& order, float best)
       : row_{row}, order_{order}, best_{best}, first_{Order::by_logit ? best : 0.0f} {}
@@ -86,7 +86,7 @@ class limit_guess {
 
  private:
   /// In deviations of a sample of one.
-  static constexpr double off[places]{-0.06, -0.012, 0.012, 0.06};
+  static constexpr double off[places]{-0.045, 0.045};
   static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
 
   [[nodiscard]] std::size_t bucket(float y) const {

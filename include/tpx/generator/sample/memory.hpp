@@ -48,6 +48,7 @@ class sampler_memory {
         active(chunks_),
         places(whole_lanes(options.columns)),
         weights(places.size()),
+        keys(places.size()),
         occurred(options.columns),
         touched(options.columns),
         histogram(buckets),
@@ -75,8 +76,9 @@ class sampler_memory {
   std::vector<block_maxima> blocks;    // largest logit of each block
   std::vector<float> top;              // and of each chunk
   std::vector<std::uint32_t> active;   // chunks that may have candidates, ascending
-  std::vector<float> places;           // of some candidates, in an order
-  std::vector<std::uint64_t> weights;  // and theirs
+  std::vector<float> places;           // some candidates' logits
+  std::vector<std::uint64_t> weights;  // what they weigh
+  std::vector<std::uint32_t> keys;     // and order_key of their places in an order
   std::vector<occurrences> occurred;
   std::vector<std::uint32_t> touched;  // columns whose `occurred` is not 0
   std::vector<std::uint64_t> histogram;

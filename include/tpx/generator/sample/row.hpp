@@ -49,7 +49,7 @@ class logit_row {
   void load_row(std::uint32_t c, std::size_t row, lanes& to) const {
     load(to, m_.at[c] + row * lane_count);
     if (floor_ > no_logit) { keep(to, to >= floor_); }
-    to *= scale_;
+    if (scale_ != 1) { to *= scale_; }
   }
   /// The largest logits of a chunk's blocks, where they are candidates.
   void load_blocks(std::uint32_t c, lanes& to) const {

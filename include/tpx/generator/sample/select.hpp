@@ -107,7 +107,6 @@ class selection {
              fixed_lanes (&part)[places + 1]) {
     lanes y[chunk_rows];
     fixed_lanes each[chunk_rows];
-    fixed_lanes all = part[places];
     for (std::size_t r = 0; r < chunk_rows; ++r) {
       lanes x;
       row_.load_row(c, r, x);
@@ -116,8 +115,9 @@ class selection {
       fixed_lanes weight;
       Order::weigh(x, best_, weight);
       each[r] = weight;
-      all.add(weight);
     }
+    fixed_lanes all = part[places];
+    for (std::size_t r = 0; r < chunk_rows; ++r) { all.add(each[r]); }
     part[places] = all;
     for (std::size_t i = 0; i < places; i += sums_in_registers) {
       fixed_lanes sum[sums_in_registers];
@@ -136,7 +136,7 @@ class selection {
   template <class Limit>
   [[nodiscard]] float fine(stretch const& in, Limit limit) {
     std::size_t found = gather(in);
-    float* const place = row_.memory().places.data();
+    std::uint32_t* const key = row_.memory().keys.data();
     std::uint64_t* const weight = row_.memory().weights.data();
     std::uint64_t above = in.above;
     std::uint64_t most = 0;
@@ -146,7 +146,7 @@ class selection {
       shift = std::max(shift - 8, 0);
       std::array<std::uint64_t, 256> part{};
       for (std::size_t i = 0; i < found; ++i) {
-        part[(order_key(place[i]) - low) >> shift] += weight[i];
+        part[(key[i] - low) >> shift] += weight[i];
       }
       from_.reduction().sum(part);
       if (last == bits) {
@@ -160,9 +160,9 @@ class selection {
       low += digit << shift;
       std::size_t left = 0;
       for (std::size_t i = 0; i < found; ++i) {
-        place[left] = place[i];
+        key[left] = key[i];
         weight[left] = weight[i];
-        left += static_cast<std::size_t>((order_key(place[i]) - low) >> shift == 0);
+        left += static_cast<std::size_t>((key[i] - low) >> shift == 0);
       }
       found = left;
     }
@@ -175,6 +175,7 @@ class selection {
   [[nodiscard]] std::size_t gather(stretch const& in) {
     float* const place = row_.memory().places.data();
     std::uint64_t* const weight = row_.memory().weights.data();
+    std::uint32_t* const key = row_.memory().keys.data();
     std::size_t n = 0;
     for (auto const c : row_.active()) {
       if (Order::by_logit && row_.top(c) < in.from) { continue; }
@@ -205,7 +206,7 @@ class selection {
       load(x, place + i);
       lanes y = x;
       order_.order(y);
-      store(place + i, y);
+      order_keys(y).store(key + i);
       fixed_lanes each;
       Order::weigh(x, best_, each);
       each.split(weight + i);
