@@ -15,8 +15,6 @@ namespace tpx::detail {
 template <class Order>
 class limit_guess {
  public:
-  static constexpr std::size_t places = 2;
-
   limit_guess(logit_row& row, Order const& order, float best)
       : row_{row}, order_{order}, best_{best}, first_{Order::by_logit ? best : 0.0f} {}
 
@@ -59,34 +57,40 @@ class limit_guess {
     }
   }
 
-  /// Places around the limit, as the joined histogram tells; all ranks get the same.
+  /// A place near the limit, as the joined histogram tells; all ranks get the same.
   template <class Limit>
-  [[nodiscard]] std::array<float, places> around(Limit limit) const {
-    auto const& histogram = row_.memory().histogram;
+  [[nodiscard]] float first(Limit limit) {
     std::uint64_t sum = 0;
-    for (auto const w : histogram) { sum += w; }
-    auto const all = static_cast<double>(sum);
-    double const most = std::min(static_cast<double>(limit(sum)), all);
-    double const deviation = std::sqrt(most * (all - most));
-    std::array<float, places> place;
-    double before = 0;
-    std::size_t b = 0;
-    for (std::size_t i = 0; i < places; ++i) {
-      double const wanted = most + deviation * off[i];
-      auto here = static_cast<double>(histogram[b]);
-      while (b + 1 < histogram.size() && before + here <= wanted) {
-        before += here;
-        here = static_cast<double>(histogram[++b]);
-      }
-      double const into = std::clamp((wanted - before) / (here + 1), 0.0, 1.0);
-      place[i] = first_ - static_cast<float>(static_cast<double>(b) + into) / 32;
-    }
-    return place;
+    for (auto const w : row_.memory().histogram) { sum += w; }
+    all_ = static_cast<double>(sum);
+    most_ = std::min(static_cast<double>(limit(sum)), all_);
+    return place(most_);
+  }
+
+  /// A place likely on the other side of the limit `most`, where weight[0] is before the first place
+  /// and weight[1] all together: half as far again, for the histogram is of a sample.
+  [[nodiscard]] float second(std::array<std::uint64_t, 2> const& weight, std::uint64_t most) const {
+    double const missing = static_cast<double>(most) - static_cast<double>(weight[0]);
+    double const reach = missing / static_cast<double>(weight[1]) * all_ * FACT;
+    double const least = MARG * std::sqrt(most_ * (all_ - most_));
+    return place(most_ + reach + (missing < 0 ? -least : least));
   }
 
  private:
-  /// In deviations of a sample of one.
-  static constexpr double off[places]{-0.045, 0.045};
+  /// Before which there is so much of the histogram.
+  [[nodiscard]] float place(double wanted) const {
+    auto const& histogram = row_.memory().histogram;
+    double before = 0;
+    std::size_t b = 0;
+    auto here = static_cast<double>(histogram[b]);
+    while (b + 1 < histogram.size() && before + here <= wanted) {
+      before += here;
+      here = static_cast<double>(histogram[++b]);
+    }
+    double const into = std::clamp((wanted - before) / (here + 1), 0.0, 1.0);
+    return first_ - static_cast<float>(static_cast<double>(b) + into) / 32;
+  }
+
   static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
 
   [[nodiscard]] std::size_t bucket(float y) const {
@@ -117,6 +121,8 @@ class limit_guess {
   Order order_;
   float best_;
   float first_;
+  double all_ = 0;   // the histogram's weight
+  double most_ = 0;  // and how much of it is before the first place
 };
 
 }  // namespace tpx::detail

@@ -46,9 +46,9 @@ class sampler_memory {
         blocks(chunks_),
         top(chunks_),
         active(chunks_),
-        places(whole_lanes(options.columns)),
-        weights(places.size()),
-        keys(places.size()),
+        logits(whole_lanes(options.columns)),
+        weights(logits.size()),
+        keys(logits.size()),
         occurred(options.columns),
         touched(options.columns),
         histogram(buckets),
@@ -76,7 +76,7 @@ class sampler_memory {
   std::vector<block_maxima> blocks;    // largest logit of each block
   std::vector<float> top;              // and of each chunk
   std::vector<std::uint32_t> active;   // chunks that may have candidates, ascending
-  std::vector<float> places;           // some candidates' logits
+  std::vector<float> logits;           // some candidates' logits
   std::vector<std::uint64_t> weights;  // what they weigh
   std::vector<std::uint32_t> keys;     // and order_key of their places in an order
   std::vector<occurrences> occurred;
