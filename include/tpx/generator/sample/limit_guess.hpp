@@ -11,7 +11,7 @@
 namespace tpx::detail {
 
 /// About how far the candidates that come first in an order go for their weights to come to a
-/// limit, in a histogram over 1/32 nats of every 32nd candidate.
+/// limit, in a histogram over 1/64 nats of every 32nd candidate.
 template <class Order>
 class limit_guess {
  public:
@@ -63,42 +63,51 @@ class limit_guess {
     std::uint64_t sum = 0;
     for (auto const w : row_.memory().histogram) { sum += w; }
     all_ = static_cast<double>(sum);
-    most_ = std::min(static_cast<double>(limit(sum)), all_);
-    return place(most_);
+    auto const most = static_cast<double>(limit(sum));
+    deviation_ = std::sqrt(most * std::max(all_ - most, 0.0));
+    return behind(most);
   }
 
-  /// A place likely on the other side of the limit `most`, where weight[0] is before the first place
-  /// and weight[1] all together: half as far again, for the histogram is of a sample.
-  [[nodiscard]] float second(std::array<std::uint64_t, 2> const& weight, std::uint64_t most) const {
+  /// A place likely on the other side of the limit `most`, where weight[0] is before the first
+  /// place and weight[1] all together. Farther than the histogram has it, which is of a sample.
+  [[nodiscard]] float second(std::array<std::uint64_t, 2> const& weight, std::uint64_t most) {
     double const missing = static_cast<double>(most) - static_cast<double>(weight[0]);
-    double const reach = missing / static_cast<double>(weight[1]) * all_ * FACT;
-    double const least = MARG * std::sqrt(most_ * (all_ - most_));
-    return place(most_ + reach + (missing < 0 ? -least : least));
+    double const reach = 1.5 * missing / static_cast<double>(weight[1]) * all_;
+    double const least = 0.008 * deviation_;
+    return missing < 0 ? before(before_ + reach - least) : behind(before_ + reach + least);
   }
 
  private:
-  /// Before which there is so much of the histogram.
-  [[nodiscard]] float place(double wanted) const {
+  /// The first place between two buckets that so much or more of the histogram is before.
+  [[nodiscard]] float behind(double wanted) {
     auto const& histogram = row_.memory().histogram;
-    double before = 0;
     std::size_t b = 0;
-    auto here = static_cast<double>(histogram[b]);
-    while (b + 1 < histogram.size() && before + here <= wanted) {
-      before += here;
-      here = static_cast<double>(histogram[++b]);
+    before_ = static_cast<double>(histogram[0]);
+    while (b + 1 < histogram.size() && before_ <= wanted) {
+      before_ += static_cast<double>(histogram[++b]);
     }
-    double const into = std::clamp((wanted - before) / (here + 1), 0.0, 1.0);
-    return first_ - static_cast<float>(static_cast<double>(b) + into) / 32;
+    return first_ - (static_cast<float>(b) + 0.5f) / per_nat;
+  }
+  /// The last one that no more of it is before.
+  [[nodiscard]] float before(double wanted) const {
+    auto const& histogram = row_.memory().histogram;
+    std::size_t b = 0;
+    auto sum = static_cast<double>(histogram[0]);
+    while (b + 1 < histogram.size() && sum <= wanted) {
+      sum += static_cast<double>(histogram[++b]);
+    }
+    return first_ - (static_cast<float>(b) - 0.5f) / per_nat;
   }
 
+  static constexpr float per_nat = 64;
   static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
 
   [[nodiscard]] std::size_t bucket(float y) const {
-    return static_cast<std::size_t>(std::min((first_ - y) * 32.0f, last_bucket));
+    return static_cast<std::size_t>(std::min((first_ - y) * per_nat + 0.5f, last_bucket));
   }
   void buckets(lanes const& y, std::uint32_t (&of)[lane_count]) const {
     lanes last = last_bucket;
-    lanes const under = (first_ - y) * 32.0f;
+    lanes const under = (first_ - y) * per_nat + 0.5f;
     int_lanes const each = convert<std::int32_t>(select(under < last, under, last));
     each.store(of);
   }
@@ -121,8 +130,9 @@ class limit_guess {
   Order order_;
   float best_;
   float first_;
-  double all_ = 0;   // the histogram's weight
-  double most_ = 0;  // and how much of it is before the first place
+  double all_ = 0;        // the histogram's weight
+  double before_ = 0;     // how much of it is before the place that was told last
+  double deviation_ = 0;  // of that in a sample of one
 };
 
 }  // namespace tpx::detail

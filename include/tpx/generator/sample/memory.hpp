@@ -35,7 +35,7 @@ struct occurrences {
 /// the row, 12 for selections and 20 for penalties.
 class sampler_memory {
  public:
-  static constexpr std::size_t buckets = 1024;
+  static constexpr std::size_t buckets = 2048;
 
   sampler_memory(sampler_options const& options, bool keeps_before)
       : options_{options},

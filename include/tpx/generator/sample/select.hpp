@@ -12,15 +12,16 @@ namespace tpx::detail {
 
 /// How far the candidates that come first in an order are to be kept for their weights to come to a
 /// limit, found without a sort. A histogram of every 32nd candidate tells about where that is; one
-/// pass over all of them weighs what comes before that place; by what is missing there to the limit,
-/// the histogram tells a place beyond it. Of the few candidates between the two, histograms over the
-/// bits of a float find the one. Equal ones are kept or dropped together. Exact, and the same
-/// however the row is cut: where the limit is not between, what is behind one of them is looked at.
+/// pass over all of them weighs what comes before that place; by what is missing there to the
+/// limit, the histogram tells a place beyond it. Of the few candidates between the two, histograms
+/// over the bits of a float find the one. Equal ones are kept or dropped together. Exact, and the
+/// same however the row is cut: where the limit is not between, what is behind one of them is
+/// looked at.
 ///
 /// Source: Floyd and Rivest, Expected time bounds for selection (CACM 1975).
 /// Cost    a pass over the candidates, and one over those of their chunks that reach the lower
-///         place; 16 KiB and at most 8 more reduced in seven reductions. Where a bound is known, or few chunks have
-///         candidates, the second pass alone.
+///         place; 24 KiB reduced in at most seven reductions. Where a bound is known, or few chunks
+///         have candidates, the second pass alone.
 template <class Order, class R>
 class selection {
  public:
