@@ -139,7 +139,7 @@ TPX_HD void copy(G const& group, block<T const> from, std::size_t first, block<T
     } else {
       from.runs(first + i, count, [&](T const* source, std::size_t done, std::size_t some) {
         to.runs(at + i + done, some, [&](T* run, std::size_t offset, std::size_t length) {
-          for (std::size_t j = 0; j < length; ++j) { run[j] = source[offset + j]; }
+          __builtin_memcpy(run, source + offset, length * sizeof(T));
         });
       });
     }
