@@ -250,8 +250,8 @@ int main(int argc, char** argv) {
       wrong = run<noisy>(seed, tpx::model_draft{draft, {.slots = at_once}}, time / 3);
     }
     if (wrong.empty()) {
-      tpx::random_choice const warm{.temperature =
-                                      3};  // takes what the model says half of the time
+      tpx::random_choice<> const warm{.temperature =
+                                        3};  // takes what the model says half of the time
       wrong =
         run<rejecting>(seed, tpx::model_draft{random_draft, {.slots = at_once}, warm}, time / 3);
     }
