@@ -17,10 +17,11 @@ class scheduler;
 
 /// A thread group whose every call is a point where another rank may go on. The shipped loops over
 /// tiles and over peers ask for `size()` between two turns, so they may be left there too. Atomic
-/// accesses are such points as well if the run's `memory` says so.
+/// accesses are such points as well if the run's `memory` says so. Its tile is a GPU's, so that
+/// packets are moved and folded.
 class explorer_thread {
  public:
-  static constexpr unsigned tile = 4;
+  static constexpr unsigned tile = 1;
 
   [[nodiscard]] unsigned thread_rank() const { return thread_; }
   [[nodiscard]] unsigned size() const;

@@ -43,6 +43,12 @@ inline std::vector<logits> rows(std::size_t n, unsigned seed) {
   all.back().values[0] = 0.5f;
   all.push_back(make("far apart", [&] { return 1e4f * normal(random); }));
   all.push_back(make("peaked", [&] { return random() % 200 == 0 ? 12.0f : normal(random) - 6; }));
+  // What a sampler sees that looks at the beginnings of chunks is not what the rest is like.
+  for (float const off : {-3.0f, 3.0f}) {
+    all.push_back(make("other beginnings", [&, i = 0]() mutable {
+      return normal(random) + (i++ % 256 < 16 ? off : 0);
+    }));
+  }
   all.push_back(make("one", [&] { return minus; }));
   all.back().values[n / 2] = -7;
   all.push_back(make("zeros", [&] { return random() % 2 == 0 ? 0.0f : -0.0f; }));

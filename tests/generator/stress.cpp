@@ -7,13 +7,18 @@
 // many begin alike, completions 50 to 768; some are cancelled, some are guided, some have several
 // sequences, priorities, drafts, stop tokens and strings, banned strings or a filter; the cache is
 // far too small, host memory takes a part of what it evicts, and its pages are moved all the time.
-// Every token and text is compared with what plain_job.hpp makes of the job, and the page table is
-// checked in every step. Exits with 1 at the first mistake.
+// Drafts come by n-grams, from a draft model without chance, and from one by chance, where
+// rejection decides on them: a third of the time each. Every token and text is compared with what
+// plain_job.hpp makes of the job, and the page table is checked in every step. Exits with 1 at the
+// first mistake.
 #include "plain_job.hpp"
+#include "tiered_models.hpp"
 
 #include <tpx/generator/allowed_tokens.hpp>
 #include <tpx/generator/metrics_text.hpp>
+#include <tpx/generator/model_draft.hpp>
 #include <tpx/generator/ngram_draft.hpp>
+#include <tpx/generator/sampler.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -27,33 +32,56 @@ using namespace fake;
 constexpr std::size_t vocab = 1024;
 using clock_type = std::chrono::steady_clock;
 
-/// A counting model with room for some pages in host memory.
-class model_t : public counting_model<64> {
+constexpr std::size_t pages = 160;
+constexpr std::size_t host_pages = 60;
+constexpr std::size_t at_once = 12;
+
+/// Of tokens that it does not say, the lower is the likelier.
+class ordered : public counting_model<64> {
  public:
-  model_t(std::size_t pages, std::size_t host_pages)
-      : counting_model{pages, vocab}, host_(host_pages * page_size) {}
-
-  [[nodiscard]] std::size_t host_pages() const { return host_.size() / page_size; }
-  void store(page_id page, std::uint32_t host, std::size_t tokens) {
-    std::copy_n(of(cells_, page), tokens, of(host_, host));
-    ++stored;
+  using counting_model::counting_model;
+  std::span<float> forward(std::span<step_part const> parts) {
+    auto const logits = counting_model::forward(parts);
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      logits[i] -= static_cast<float>(i % vocab_) * 0x1p-10f;
+    }
+    return logits;
   }
-  void fetch(std::uint32_t host, page_id page, std::size_t tokens) {
-    std::copy_n(of(host_, host), tokens, of(cells_, page));
-    ++fetched;
-  }
+};
+using model_t = tiered<ordered>;
+static_assert(tpx::tiered_model<model_t>);
 
-  std::size_t stored = 0;
-  std::size_t fetched = 0;
+/// Miscounts after every 16th token.
+class erring : public counting_model<64> {
+ public:
+  using counting_model::counting_model;
+  std::span<float> forward(std::span<step_part const> parts) {
+    auto const logits = counting_model::forward(parts);
+    auto row = logits;
+    for (auto const& part : parts) {
+      for (token_id const t : part.tokens.last(part.rows)) {
+        if (t % 16 == 0) { row[static_cast<std::size_t>(t) / 2] = 9; }
+        row = row.subspan(vocab_);
+      }
+    }
+    return logits;
+  }
+};
+
+/// Takes the likeliest, as `noisy` does without heat, but of drafts drawn by chance by rejection.
+class rejecting {
+  using chain = tpx::sampler<tpx::sample::TopK, tpx::sample::Gumbel>;
+
+ public:
+  using parameters = noisy::parameters;
+  using state = chain::state;
+  tpx::sampled sample(tpx::sample_request const& r, parameters const&, state& s) {
+    return chain_.sample(r, {tpx::sample::TopK{1}}, s);
+  }
 
  private:
-  static std::vector<cell>::iterator of(std::vector<cell>& cells, std::size_t page) {
-    return cells.begin() + static_cast<std::ptrdiff_t>(page * page_size);
-  }
-
-  std::vector<cell> host_;
+  chain chain_{{.columns = vocab}};
 };
-static_assert(tpx::tiered_model<model_t>);
 
 struct pending {
   tpx::job handle;
@@ -62,9 +90,16 @@ struct pending {
   bool cancelled;
 };
 
+template <class Sampler, class Drafter>
 class stress {
  public:
-  explicit stress(std::uint64_t seed) : random_{seed} {}
+  stress(std::uint64_t seed, Drafter& drafter)
+      : random_{seed},
+        gen_{model_,
+             sampler_,
+             names_,
+             drafter,
+             {.max_batch = at_once, .token_budget = 512, .defragment = 2}} {}
 
   /// Returns what is wrong; empty if nothing is.
   std::string run(std::chrono::seconds time) {
@@ -83,11 +118,15 @@ class stress {
       }
       if (depth == 0 && gen_.metrics().used_pages > 0) { wrong = "pages are lost"; }
     }
+    auto const metrics = gen_.metrics();
+    if (wrong.empty() && (metrics.accepted_drafts == 0 || metrics.rejected_drafts == 0)) {
+      wrong = "no draft was taken, or none refused";
+    }
     std::printf(
       "%zu jobs, %zu steps, %zu sequences in a step at most, %zu page copies, %zu to the host, "
       "%zu back; %zu stop tokens, %zu stop strings, %zu times back for a banned string\n%s\n",
       checked_, steps_, model_.most_parts, model_.copied, model_.stored, model_.fetched,
-      stop_tokens_, stop_strings_, went_back_, metrics_line(gen_.metrics()).c_str());
+      stop_tokens_, stop_strings_, went_back_, metrics_line(metrics).c_str());
     return wrong;
   }
 
@@ -174,12 +213,10 @@ class stress {
   }
 
   std::mt19937_64 random_;
-  model_t model_{160, 60};
+  model_t model_{pages, host_pages, vocab};
   letters names_{vocab};
-  noisy sampler_;
-  tpx::ngram_drafter drafter_{12};
-  generator<model_t, tpx::ngram_drafter> gen_{
-    model_, sampler_, names_, drafter_, {.max_batch = 12, .token_budget = 512, .defragment = 2}};
+  Sampler sampler_;
+  tpx::generator<model_t, Sampler, letters, Drafter> gen_;
   std::vector<pending> jobs_;
   std::size_t steps_ = 0;
   std::size_t stuck_ = 0;  // steps in a row that found nothing to run
@@ -188,6 +225,11 @@ class stress {
   std::size_t stop_strings_ = 0;
   std::size_t went_back_ = 0;
 };
+
+template <class Sampler, class Drafter>
+std::string run(std::uint64_t seed, Drafter drafter, std::chrono::seconds time) {
+  return stress<Sampler, Drafter>{seed, drafter}.run(time);
+}
 
 }  // namespace
 
@@ -201,7 +243,18 @@ int main(int argc, char** argv) {
     if (std::strcmp(argv[i], "--seed") == 0) { seed = value; }
   }
   try {
-    auto const wrong = stress{seed}.run(time);
+    tiered<erring> draft{pages, host_pages, vocab};
+    tiered<erring> random_draft{pages, host_pages, vocab};
+    auto wrong = run<noisy>(seed, tpx::ngram_drafter{at_once}, time / 3);
+    if (wrong.empty()) {
+      wrong = run<noisy>(seed, tpx::model_draft{draft, {.slots = at_once}}, time / 3);
+    }
+    if (wrong.empty()) {
+      tpx::random_choice<> const warm{.temperature =
+                                        3};  // takes what the model says half of the time
+      wrong =
+        run<rejecting>(seed, tpx::model_draft{random_draft, {.slots = at_once}, warm}, time / 3);
+    }
     if (!wrong.empty()) { std::fprintf(stderr, "%s\n", wrong.c_str()); }
     return wrong.empty() ? 0 : 1;
   } catch (std::exception const& e) {

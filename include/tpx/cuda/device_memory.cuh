@@ -3,6 +3,7 @@
 
 #include <tpx/cuda/driver.cuh>
 #include <tpx/cuda/environment.cuh>
+#include <tpx/cuda/fill.cuh>
 #include <tpx/cuda/private_stream.cuh>
 #include <tpx/runtime/shared_memory.hpp>
 
@@ -61,10 +62,11 @@ class device_memory {
     return memory;
   }
 
-  /// The same of a device without virtual memory management: no descriptor, and another device
-  /// reaches it only after cudaDeviceEnablePeerAccess().
+  /// The same, in whole 16 bytes, of a device without virtual memory management: no descriptor, and
+  /// another device reaches it only after cudaDeviceEnablePeerAccess().
   [[nodiscard]] static device_memory create_plain(std::size_t bytes) {
     device_memory memory;
+    bytes = (bytes + 15) / 16 * 16;
     void* at = nullptr;
     cuda_check(cudaMalloc(&at, bytes),
                "allocating " + size_text(bytes) + " of device " + std::to_string(current()));
@@ -155,7 +157,7 @@ class device_memory {
 
   void clear() const {
     private_stream const stream;
-    cuda_check(cudaMemsetAsync(data_, 0, bytes_, stream.get()), "clearing GPU memory");
+    fill(data_, 0, bytes_, stream.get(), "clearing GPU memory");
     cuda_check(cudaStreamSynchronize(stream.get()), "clearing GPU memory");
   }
 

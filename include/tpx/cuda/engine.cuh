@@ -3,6 +3,7 @@
 
 #include <tpx/communicator.hpp>
 #include <tpx/cuda/check.cuh>
+#include <tpx/cuda/fill.cuh>
 #include <tpx/cuda/launch.cuh>
 #include <tpx/cuda/trace.cuh>
 #include <tpx/cuda/watcher.cuh>
@@ -201,7 +202,7 @@ class engine<Transport, Topology, Cuda> {
   void prepare_cells() {
     auto* const first = wires_.window[me_.rank] + layout_.cells_offset(0);
     auto const bytes = layout_.asides_offset(0) - layout_.cells_offset(0);
-    cuda_check(cudaMemset(first, cells::empty_byte, bytes), "emptying the cells");
+    fill(first, cells::empty_byte, bytes, nullptr, "emptying the cells");
     // In this GPU's own memory even where windows are not: every call begins with reading it.
     auto const size = sizeof(window_layout::turns);
     cuda_check(cudaMalloc(reinterpret_cast<void**>(&wires_.turns), size), "allocating the turns");

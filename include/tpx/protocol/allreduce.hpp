@@ -19,7 +19,7 @@ struct one_shot_allreduce {
   TPX_HD void operator()(Group const& group) const {
     endpoint const e{group, w};
     constexpr lane l = Shared ? lane::all : lane::pair;
-    std::size_t const step = w.layout.slot_bytes / sizeof(T);
+    std::size_t const step = piece_of<T>(group, n, w.layout.slot_bytes / sizeof(T));
     block<T const> const own{in, n, n};
     for_pieces(group, n, step, [&](std::size_t first, std::size_t some) {
       if (!e.open(e.others(), l)) { return false; }
@@ -54,7 +54,9 @@ struct scattered_allreduce {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
     int const ranks = e.size();
-    std::size_t const step = tree::template capacity<T>(w.layout) * static_cast<std::size_t>(ranks);
+    auto const ways = static_cast<std::size_t>(ranks);
+    std::size_t const step =
+      piece_of<T>(group, n, tree::template capacity<T>(w.layout) * ways, ways);
     for_pieces(group, n, step, [&](std::size_t first, std::size_t some) {
       auto const share = columns::even(some, ranks);
       for (int k = 0; k < ranks; ++k) {
@@ -98,7 +100,7 @@ struct rooted_allreduce {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
     tree const t{e, 0};
-    std::size_t const step = tree::template capacity<T>(w.layout);
+    std::size_t const step = piece_of<T>(group, n, tree::template capacity<T>(w.layout));
     std::size_t const pieces = (n + step - 1) / step;
     std::size_t const stride = group.channels();
     std::size_t lag =

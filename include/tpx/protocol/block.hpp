@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/number.hpp>
+#include <tpx/protocol/packing.hpp>
 #include <tpx/space.hpp>
 
 #include <cstddef>
@@ -15,6 +15,10 @@ struct block {
   T* data;
   std::size_t cols;
   std::size_t pitch;
+
+  [[nodiscard]] TPX_HD T* at(std::size_t i) const {
+    return i < cols ? data + i : data + i / cols * pitch + i % cols;  // one row: no division
+  }
 
   /// Calls f(run, offset, length) for each piece of [first, first + count) that lies in one row.
   template <class F>
@@ -60,13 +64,30 @@ struct columns {
   }
 };
 
-/// Calls f(first, count) for the tiles of [0, n) that fall to this thread.
-template <thread_group G, class F>
+/// Whether a thread of G takes elements of T by packets of 16 bytes: where its tile is less. A tile
+/// of many bytes a compiler makes vectors of by itself.
+template <thread_group G, class T>
+inline constexpr bool by_packets = 16 % sizeof(T) == 0 && G::tile * sizeof(T) < 16;
+
+/// Calls f(first, count) for the tiles of [0, n), or the packets of T, that fall to this thread.
+template <class T, thread_group G, class F>
 TPX_HD void for_tiles(G const& group, std::size_t n, F&& f) {
-  constexpr std::size_t tile = G::tile;
+  constexpr std::size_t tile = by_packets<G, T> ? per_packet<T> : G::tile;
   for (std::size_t i = group.thread_rank() * tile; i < n; i += group.size() * tile) {
     f(i, n - i < tile ? n - i : tile);
   }
+}
+
+/// How many elements of a message of n a channel moves at a time: at most a slot's; and where
+/// channels would be left without any, as many as its threads, `ways` times, take at once.
+template <class T, thread_group G>
+[[nodiscard]] TPX_HD std::size_t piece_of(G const& group, std::size_t n, std::size_t slot,
+                                          std::size_t ways = 1) {
+  constexpr std::size_t tile = by_packets<G, T> ? per_packet<T> : G::tile;
+  std::size_t const least = group.size() * tile * ways;
+  std::size_t const each = (n + group.channels() - 1) / group.channels();
+  std::size_t const whole = (each + least - 1) / least * least;
+  return whole < slot && whole != 0 ? whole : slot;
 }
 
 /// Calls f(first, count) -> bool for the pieces of [0, n), of `step` at most, that fall to this
@@ -79,37 +100,69 @@ TPX_HD bool for_pieces(G const& group, std::size_t n, std::size_t step, F&& f) {
   return true;
 }
 
+/// Elements [first, first + count) of a block, no more than a packet has.
+template <class T>
+[[nodiscard]] TPX_HD packet read_packet(block<T const> const& from, std::size_t first,
+                                        std::size_t count) {
+  T const* const run = from.at(first);
+  if (from.at(first + count - 1) == run + count - 1) { return read_packet(run, count, 0); }
+  packet p{};
+  TPX_UNROLL
+  for (unsigned j = 0; j < per_packet<T>; ++j) {
+    if (j < count) { detail::put(p, j, *from.at(first + j)); }
+  }
+  return p;
+}
+
+/// The reverse.
+template <class T>
+TPX_HD void write_packet(block<T> const& to, std::size_t first, std::size_t count,
+                         packet const& p) {
+  T* const run = to.at(first);
+  if (to.at(first + count - 1) == run + count - 1) {
+    write_packet(run, count, 0, p);
+    return;
+  }
+  TPX_UNROLL
+  for (unsigned j = 0; j < per_packet<T>; ++j) {
+    if (j < count) { *to.at(first + j) = detail::get<T>(p, j); }
+  }
+}
+
+/// Copies elements [first, first + n) of a block to the elements from `at` on of another.
+template <thread_group G, class T>
+TPX_HD void copy(G const& group, block<T const> from, std::size_t first, block<T> to,
+                 std::size_t at, std::size_t n) {
+  for_tiles<T>(group, n, [&](std::size_t i, std::size_t count) {
+    if constexpr (by_packets<G, T>) {
+      write_packet(to, at + i, count, read_packet(from, first + i, count));
+    } else {
+      from.runs(first + i, count, [&](T const* source, std::size_t done, std::size_t some) {
+        to.runs(at + i + done, some, [&](T* run, std::size_t offset, std::size_t length) {
+          __builtin_memcpy(run, source + offset, length * sizeof(T));
+        });
+      });
+    }
+  });
+}
+
 /// Copies elements [first, first + n) of a block to an array.
 template <thread_group G, class T>
 TPX_HD void pack(G const& group, block<T const> from, std::size_t first, std::size_t n, T* to) {
-  for_tiles(group, n, [&](std::size_t i, std::size_t count) {
-    from.runs(first + i, count, [&](T const* run, std::size_t offset, std::size_t length) {
-      for (std::size_t j = 0; j < length; ++j) { to[i + offset + j] = run[j]; }
-    });
-  });
+  copy(group, from, first, block<T>{to, n, n}, 0, n);
 }
 
 /// Copies an array to elements [first, first + n) of a block.
 template <thread_group G, class T>
 TPX_HD void unpack(G const& group, T const* from, block<T> to, std::size_t first, std::size_t n) {
-  for_tiles(group, n, [&](std::size_t i, std::size_t count) {
-    to.runs(first + i, count, [&](T* run, std::size_t offset, std::size_t length) {
-      for (std::size_t j = 0; j < length; ++j) { run[j] = from[i + offset + j]; }
-    });
-  });
+  copy(group, block<T const>{from, n, n}, 0, to, first, n);
 }
 
 /// Copies elements [first, first + n) of a block to the same places of another.
 template <thread_group G, class T>
 TPX_HD void copy(G const& group, block<T const> from, block<T> to, std::size_t first,
                  std::size_t n) {
-  for_tiles(group, n, [&](std::size_t i, std::size_t count) {
-    from.runs(first + i, count, [&](T const* source, std::size_t at, std::size_t some) {
-      to.runs(first + i + at, some, [&](T* run, std::size_t offset, std::size_t length) {
-        for (std::size_t j = 0; j < length; ++j) { run[j] = source[offset + j]; }
-      });
-    });
-  });
+  copy(group, from, first, to, first, n);
 }
 
 }  // namespace tpx

@@ -49,7 +49,7 @@ struct gather_protocol {
     while (e.rank() != from && Topology::parent(child, root, e.size()) != e.rank()) {
       child = Topology::parent(child, root, e.size());
     }
-    std::size_t const step = w.layout.slot_bytes / sizeof(T);
+    std::size_t const step = piece_of<T>(group, rows * cols, w.layout.slot_bytes / sizeof(T));
     auto const below = rank_set{1} << child;
     return for_pieces(group, rows * cols, step, [&](std::size_t first, std::size_t some) {
       if (from == root) {

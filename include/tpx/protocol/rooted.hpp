@@ -68,10 +68,7 @@ struct rooted {
       auto const to = rank_set{1} << parent;
       if (!e.open(to)) { return false; }
       W* const slot = e.template out<W>(parent);
-      fold<W>(e, own, first, n, from, lane::pair, op,
-              [&](std::size_t i, std::size_t count, accumulate_t<T> const* sums) {
-                for (std::size_t j = 0; j < count; ++j) { slot[i + j] = static_cast<W>(sums[j]); }
-              });
+      fold<W>(e, own, first, n, from, lane::pair, op, pass_on<W>{slot});
       e.send(to);
     }
     if (from != 0) { e.release(from); }

@@ -8,11 +8,12 @@ namespace tpx {
 /// Every rank is a root at once: calls f(root, first, count) -> bool for a piece of each rank's
 /// columns a round, in the order that turn(rank, k, ranks) gives, so that no rank runs ahead of its
 /// neighbours' two slots. False as soon as f gives it.
-template <class Group, class Turn, class F>
+template <class T, class Group, class Turn, class F>
 TPX_HD bool for_rounds(endpoint<Group> const& e, columns const& cut, std::size_t rows,
-                       std::size_t step, Turn&& turn, F&& f) {
+                       std::size_t slot, Turn&& turn, F&& f) {
   std::size_t most = 0;
   for (int r = 0; r < e.size(); ++r) { most = cut.size(r) > most ? cut.size(r) : most; }
+  std::size_t const step = piece_of<T>(e.group(), rows * most, slot);
   return for_pieces(e.group(), rows * most, step, [&](std::size_t first, std::size_t) {
     for (int k = 0; k < e.size(); ++k) {
       int const root = turn(e.rank(), k, e.size());
@@ -41,7 +42,7 @@ struct reduce_scatter_protocol {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
     std::size_t const own = cut.size(e.rank());
-    for_rounds(
+    for_rounds<T>(
       e, cut, rows, tree::template capacity<T>(w.layout),
       [](int rank, int k, int n) { return reduce_turn<Topology>(rank, k, n); },
       [&](int root, std::size_t first, std::size_t some) {
@@ -66,7 +67,7 @@ struct allgather_protocol {
   TPX_HD void operator()(Group const& group) const {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
-    for_rounds(
+    for_rounds<T>(
       e, cut, rows, tree::template capacity<T>(w.layout),
       [](int rank, int k, int n) { return broadcast_turn<Topology>(rank, k, n); },
       [&](int root, std::size_t first, std::size_t some) {
@@ -89,7 +90,8 @@ struct broadcast_protocol {
     using tree = rooted<Group, Topology, Shared>;
     endpoint const e{group, w};
     for_pieces(
-      group, n, tree::template capacity<T>(w.layout), [&](std::size_t first, std::size_t some) {
+      group, n, piece_of<T>(group, n, tree::template capacity<T>(w.layout)),
+      [&](std::size_t first, std::size_t some) {
         return tree{e, root}.broadcast(block<T const>{x, n, n}, block<T>{x, n, n}, first, some);
       });
   }

@@ -80,6 +80,11 @@ __noinline__
   return bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
 }
 
+[[nodiscard]] inline uint_lanes order_keys(lanes const& values) {
+  auto const bits = bits_as<std::int32_t>(values + 0.0f);
+  return bits_as<std::uint32_t>(bits ^ ((bits >> 31) | std::numeric_limits<std::int32_t>::min()));
+}
+
 [[nodiscard]] TPX_HD inline float from_order_key(std::uint32_t key) {
   return __builtin_bit_cast(float, key ^ ((key >> 31) != 0 ? 0x80000000u : 0xffffffffu));
 }
@@ -108,8 +113,13 @@ struct fixed_lanes {
   }
   /// Adds those of `others` that are to be kept.
   void add(fixed_lanes const& others, int_lanes const& kept) {
-    high = select(kept, high + others.high, high);
-    low = select(kept, low + others.low, low);
+    if constexpr (register_bytes == 64) {  // one masked addition each
+      high = select(kept, high + others.high, high);
+      low = select(kept, low + others.low, low);
+    } else {
+      high += others.high & kept;
+      low += others.low & kept;
+    }
   }
 
   void split(std::uint64_t* to) const {
@@ -148,7 +158,7 @@ inline void exp_or_zero(lanes& x) {
 
 /// Logits become e^(logit - best), unnormalised probabilities; e^-80 where that is less.
 inline void to_mass(lanes& logits, float best) {
-  lanes least = -80.0f;
+  lanes least = best * 0.0f - 80.0f;  // of a constant, g++ 12 takes no maximum in one instruction
   logits -= best;
   raise(least, logits);
   logits = least;

@@ -34,11 +34,12 @@ struct race {
 
   void enter(std::uint32_t c, std::uint32_t block, std::uint32_t lane, float most) {
     double const least = noise.least(block);
-    if (score(most, least) < leading) { return; }
+    double const gumbel = -std::log(least);
+    if (score(most, gumbel) < leading) { return; }
     for (std::uint32_t r = 0; r < chunk_rows; ++r) {
       float const x = row.at(c, r, lane);
-      if (!(x > no_logit) || score(x, least) < leading) { continue; }
-      float const mine = score(x, noise.of(block, r, least));
+      if (!(x > no_logit) || score(x, gumbel) < leading) { continue; }
+      float const mine = score(x, -std::log(noise.of(block, r, least)));
       auto const token = static_cast<std::uint32_t>(row.token(c, r, lane));
       std::uint64_t const key = std::uint64_t{order_key(mine)} << 32 | ~token;
       if (key > winner) {
@@ -48,8 +49,8 @@ struct race {
     }
   }
 
-  [[nodiscard]] float score(float logit, double wait) const {
-    return static_cast<float>(static_cast<double>(logit - best) - std::log(wait));
+  [[nodiscard]] float score(float logit, double gumbel) const {
+    return static_cast<float>(static_cast<double>(logit - best) + gumbel);
   }
 };
 

@@ -11,12 +11,10 @@
 namespace tpx::detail {
 
 /// About how far the candidates that come first in an order go for their weights to come to a
-/// limit, in a histogram over 1/32 nats of every 32nd candidate.
+/// limit, in a histogram over 1/64 nats of every 32nd candidate.
 template <class Order>
 class limit_guess {
  public:
-  static constexpr std::size_t places = 6;
-
   limit_guess(logit_row& row, Order const& order, float best)
       : row_{row}, order_{order}, best_{best}, first_{Order::by_logit ? best : 0.0f} {}
 
@@ -59,42 +57,57 @@ class limit_guess {
     }
   }
 
-  /// Places around the limit, as the joined histogram tells; all ranks get the same.
+  /// A place near the limit, as the joined histogram tells; all ranks get the same.
   template <class Limit>
-  [[nodiscard]] std::array<float, places> around(Limit limit) const {
-    auto const& histogram = row_.memory().histogram;
+  [[nodiscard]] float first(Limit limit) {
     std::uint64_t sum = 0;
-    for (auto const w : histogram) { sum += w; }
-    auto const all = static_cast<double>(sum);
-    double const most = std::min(static_cast<double>(limit(sum)), all);
-    double const deviation = std::sqrt(most * (all - most));
-    std::array<float, places> place;
-    double before = 0;
-    std::size_t b = 0;
-    for (std::size_t i = 0; i < places; ++i) {
-      double const wanted = most + deviation * off[i];
-      auto here = static_cast<double>(histogram[b]);
-      while (b + 1 < histogram.size() && before + here <= wanted) {
-        before += here;
-        here = static_cast<double>(histogram[++b]);
-      }
-      double const into = std::clamp((wanted - before) / (here + 1), 0.0, 1.0);
-      place[i] = first_ - static_cast<float>(static_cast<double>(b) + into) / 32;
-    }
-    return place;
+    for (auto const w : row_.memory().histogram) { sum += w; }
+    all_ = static_cast<double>(sum);
+    auto const most = static_cast<double>(limit(sum));
+    deviation_ = std::sqrt(most * std::max(all_ - most, 0.0));
+    return behind(most);
+  }
+
+  /// A place likely on the other side of the limit `most`, where weight[0] is before the first
+  /// place and weight[1] all together. Farther than the histogram has it, which is of a sample.
+  [[nodiscard]] float second(std::array<std::uint64_t, 2> const& weight, std::uint64_t most) {
+    double const missing = static_cast<double>(most) - static_cast<double>(weight[0]);
+    double const reach = 1.5 * missing / static_cast<double>(weight[1]) * all_;
+    double const least = 0.008 * deviation_;
+    return missing < 0 ? before(before_ + reach - least) : behind(before_ + reach + least);
   }
 
  private:
-  /// In deviations of a sample of one.
-  static constexpr double off[places]{-0.08, -0.015, 0, 0.015, 0.08, 0.3};
+  /// The first place between two buckets that so much or more of the histogram is before.
+  [[nodiscard]] float behind(double wanted) {
+    auto const& histogram = row_.memory().histogram;
+    std::size_t b = 0;
+    before_ = static_cast<double>(histogram[0]);
+    while (b + 1 < histogram.size() && before_ <= wanted) {
+      before_ += static_cast<double>(histogram[++b]);
+    }
+    return first_ - (static_cast<float>(b) + 0.5f) / per_nat;
+  }
+  /// The last one that no more of it is before.
+  [[nodiscard]] float before(double wanted) const {
+    auto const& histogram = row_.memory().histogram;
+    std::size_t b = 0;
+    auto sum = static_cast<double>(histogram[0]);
+    while (b + 1 < histogram.size() && sum <= wanted) {
+      sum += static_cast<double>(histogram[++b]);
+    }
+    return first_ - (static_cast<float>(b) - 0.5f) / per_nat;
+  }
+
+  static constexpr float per_nat = 64;
   static constexpr auto last_bucket = static_cast<float>(sampler_memory::buckets - 1);
 
   [[nodiscard]] std::size_t bucket(float y) const {
-    return static_cast<std::size_t>(std::min((first_ - y) * 32.0f, last_bucket));
+    return static_cast<std::size_t>(std::min((first_ - y) * per_nat + 0.5f, last_bucket));
   }
   void buckets(lanes const& y, std::uint32_t (&of)[lane_count]) const {
     lanes last = last_bucket;
-    lanes const under = (first_ - y) * 32.0f;
+    lanes const under = (first_ - y) * per_nat + 0.5f;
     int_lanes const each = convert<std::int32_t>(select(under < last, under, last));
     each.store(of);
   }
@@ -117,6 +130,9 @@ class limit_guess {
   Order order_;
   float best_;
   float first_;
+  double all_ = 0;        // the histogram's weight
+  double before_ = 0;     // how much of it is before the place that was told last
+  double deviation_ = 0;  // of that in a sample of one
 };
 
 }  // namespace tpx::detail

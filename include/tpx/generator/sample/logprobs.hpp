@@ -18,7 +18,7 @@ template <class C>
   selection likely{c, largest_first{}};
   float const from = likely.end(std::uint64_t{to.size()});
   // This rank's, in order. They are few: equal ones beyond the room are passed over.
-  auto& logits = c.row().memory().places;
+  auto& logits = c.row().memory().logits;
   auto& tokens = c.row().memory().weights;
   std::size_t const room = std::min(to.size(), logits.size());
   std::size_t n = 0;

@@ -35,7 +35,7 @@ struct occurrences {
 /// the row, 12 for selections and 20 for penalties.
 class sampler_memory {
  public:
-  static constexpr std::size_t buckets = 1024;
+  static constexpr std::size_t buckets = 2048;
 
   sampler_memory(sampler_options const& options, bool keeps_before)
       : options_{options},
@@ -46,8 +46,9 @@ class sampler_memory {
         blocks(chunks_),
         top(chunks_),
         active(chunks_),
-        places(whole_lanes(options.columns)),
-        weights(places.size()),
+        logits(whole_lanes(options.columns)),
+        weights(logits.size()),
+        keys(logits.size()),
         occurred(options.columns),
         touched(options.columns),
         histogram(buckets),
@@ -75,8 +76,9 @@ class sampler_memory {
   std::vector<block_maxima> blocks;    // largest logit of each block
   std::vector<float> top;              // and of each chunk
   std::vector<std::uint32_t> active;   // chunks that may have candidates, ascending
-  std::vector<float> places;           // of some candidates, in an order
-  std::vector<std::uint64_t> weights;  // and theirs
+  std::vector<float> logits;           // some candidates' logits
+  std::vector<std::uint64_t> weights;  // what they weigh
+  std::vector<std::uint32_t> keys;     // and order_key of their places in an order
   std::vector<occurrences> occurred;
   std::vector<std::uint32_t> touched;  // columns whose `occurred` is not 0
   std::vector<std::uint64_t> histogram;

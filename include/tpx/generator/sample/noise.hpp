@@ -96,9 +96,8 @@ class race_noise {
     keyed_hash(id, least_);
     int_lanes const high = convert<std::int32_t>(id >> 8);
     lanes const u = convert<float>(high);
-    lanes bound = limit * (-1.00001f * static_cast<float>(chunk_rows));
-    exp_or_zero(bound);
-    may = (u + 9.0f) * 0x1p-24f >= bound;
+    // e^(-16 limit), which u is to reach, is not under 1 - 16 limit
+    may = (u + 9.0f) * 0x1p-24f >= 1.0f - limit * (1.00001f * static_cast<float>(chunk_rows));
   }
 
  private:

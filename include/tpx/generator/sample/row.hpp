@@ -48,8 +48,8 @@ class logit_row {
   /// The logits of a row of a chunk; -infinity for what is not a candidate.
   void load_row(std::uint32_t c, std::size_t row, lanes& to) const {
     load(to, m_.at[c] + row * lane_count);
-    keep(to, to >= floor_);
-    to *= scale_;
+    if (floor_ > no_logit) { keep(to, to >= floor_); }
+    if (scale_ != 1) { to *= scale_; }
   }
   /// The largest logits of a chunk's blocks, where they are candidates.
   void load_blocks(std::uint32_t c, lanes& to) const {

@@ -12,14 +12,16 @@ namespace tpx::detail {
 
 /// How far the candidates that come first in an order are to be kept for their weights to come to a
 /// limit, found without a sort. A histogram of every 32nd candidate tells about where that is; one
-/// pass over all of them weighs what comes before each of six places there; of the few candidates
-/// between two of these, four histograms over the bits of a float find the one. Equal ones are kept
-/// or dropped together. Exact, however good the guess, and the same however the row is cut.
+/// pass over all of them weighs what comes before that place; by what is missing there to the
+/// limit, the histogram tells a place beyond it. Of the few candidates between the two, histograms
+/// over the bits of a float find the one. Equal ones are kept or dropped together. Exact, and the
+/// same however the row is cut: where the limit is not between, what is behind one of them is
+/// looked at.
 ///
 /// Source: Floyd and Rivest, Expected time bounds for selection (CACM 1975).
 /// Cost    a pass over the candidates, and one over those of their chunks that reach the lower
-///         place; 16 KiB reduced in seven reductions. Where a bound is known, or few chunks have
-///         candidates, the second pass alone.
+///         place; 24 KiB reduced in at most seven reductions. Where a bound is known, or few chunks
+///         have candidates, the second pass alone.
 template <class Order, class R>
 class selection {
  public:
@@ -44,15 +46,16 @@ class selection {
 
  private:
   static constexpr std::size_t few_chunks = 64;
-  static constexpr std::size_t places = limit_guess<Order>::places;
+  static constexpr float last = std::numeric_limits<float>::lowest();
 
   /// A stretch of the order: from `from` up to `to`, without it. What comes before it weighs
-  /// `above`, and all together `total`, if it is known.
+  /// `above`, or with it where that is known, and all together `total`, if it is known.
   struct stretch {
-    float from;
+    float from = last;
     float to = -no_logit;
     std::uint64_t above = 0;
     std::uint64_t total = 0;
+    bool with_it = false;
   };
 
   /// `from` is at or behind where the limit lies, if it is a number.
@@ -61,73 +64,75 @@ class selection {
     std::uint64_t known[2]{order_key(from), row_.active().size()};
     from_.reduction().max(known);
     stretch in{from_order_key(static_cast<std::uint32_t>(known[0]))};
-    if (!(in.from > no_logit)) {
-      in.from = std::numeric_limits<float>::lowest();
-      if (known[1] > few_chunks) { in = narrow(limit); }
-    }
+    if (!(in.from > no_logit)) { in = known[1] > few_chunks ? narrow(limit) : stretch{}; }
     return fine(in, limit);
   }
 
-  /// The stretch between two places that holds the limit.
+  /// A stretch that likely holds the limit.
   template <class Limit>
   [[nodiscard]] stretch narrow(Limit limit) {
     guess_.sample();
     from_.reduction().sum(row_.memory().histogram);
-    auto const place = guess_.around(limit);
-    auto const weight = from_.template row_sums<places + 1>([&](lanes& x, auto& sums) {
+    float const place = guess_.first(limit);
+    auto const weight = from_.template row_sums<2>([&](lanes& x, auto& sums) {
       lanes y = x;
       order_.order(y);
       fixed_lanes each;
       Order::weigh(x, best_, each);
-      for (std::size_t i = 0; i < places; ++i) { sums[i].add(each, y >= place[i]); }
-      sums[places].add(each);
+      sums[0].add(each, y >= place);
+      sums[1].add(each);
     });
-    std::size_t i = 0;
-    for (auto const most = limit(weight[places]); i < places && weight[i] <= most; ++i) {}
-    stretch found{.from = std::numeric_limits<float>::lowest(), .total = weight[places]};
-    if (i < places) { found.from = place[i]; }
-    if (i > 0) {
-      found.to = place[i - 1];
-      found.above = weight[i - 1];
-    }
-    return found;
+    auto const most = limit(weight[1]);
+    float const other = guess_.second(weight, most);
+    if (weight[0] <= most) { return {std::min(other, place), place, weight[0], weight[1], false}; }
+    return {place, std::max(other, place), weight[0], weight[1], true};
   }
 
   /// Where the weights pass the limit; just above if what passes it is not kept.
   template <class Limit>
-  [[nodiscard]] float fine(stretch const& in, Limit limit) {
-    std::size_t const found = gather(in);
-    auto const& place = row_.memory().places;
-    auto const& weight = row_.memory().weights;
-    std::uint64_t above = in.above;
+  [[nodiscard]] float fine(stretch in, Limit limit) {
+    std::size_t found = gather(in);
+    std::uint32_t* const key = row_.memory().keys.data();
+    std::uint64_t* const weight = row_.memory().weights.data();
     std::uint64_t most = 0;
-    std::uint32_t key = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
+    std::uint32_t low = order_key(in.from);
+    auto const bits = std::max(1, static_cast<int>(std::bit_width(order_key(in.to) - low)));
+    for (int shift = bits, before = bits; shift > 0; before = shift) {
+      shift = std::max(shift - 8, 0);
       std::array<std::uint64_t, 256> part{};
-      for (std::size_t i = 0; i < found; ++i) {
-        auto const k = order_key(place[i]);
-        bool const same = shift == 24 || k >> (shift + 8) == key >> (shift + 8);
-        if (same) { part[k >> shift & 255] += weight[i]; }
-      }
+      for (std::size_t i = 0; i < found; ++i) { part[(key[i] - low) >> shift] += weight[i]; }
       from_.reduction().sum(part);
-      if (shift == 24) {
-        std::uint64_t total = above;
-        for (auto const w : part) { total += w; }
-        most = limit(std::max(in.total, total));
-        if (total <= most) { return no_logit; }
+      if (before == bits) {
+        std::uint64_t here = 0;
+        for (auto const w : part) { here += w; }
+        if (in.with_it) { in.above -= here; }
+        most = limit(std::max(in.total, in.above + here));
+        if (in.above > most) { return fine({.from = in.to, .total = in.total}, limit); }
+        if (in.above + here <= most) {
+          if (in.from == last) { return no_logit; }
+          return fine({.to = in.from, .above = in.above + here, .total = in.total}, limit);
+        }
       }
       std::uint32_t digit = 255;
-      while (above + part[digit] <= most) { above += part[digit--]; }
-      key |= digit << shift;
+      while (in.above + part[digit] <= most) { in.above += part[digit--]; }
+      low += digit << shift;
+      std::size_t left = 0;
+      for (std::size_t i = 0; i < found; ++i) {
+        key[left] = key[i];
+        weight[left] = weight[i];
+        left += static_cast<std::size_t>((key[i] - low) >> shift == 0);
+      }
+      found = left;
     }
-    float const at = from_order_key(key);
-    if (Order::passes || above + fixed_mass(at, best_) <= most) { return at; }
+    float const at = from_order_key(low);
+    if (Order::passes || in.above + fixed_mass(at, best_) <= most) { return at; }
     return std::nextafter(at, std::numeric_limits<float>::infinity());
   }
 
-  /// The candidates in a stretch: places in the order and weights. Tells how many.
+  /// The candidates in a stretch: keys of their places in the order, and weights. Tells how many.
   [[nodiscard]] std::size_t gather(stretch const& in) {
-    float* const place = row_.memory().places.data();
+    float* const logit = row_.memory().logits.data();
+    std::uint32_t* const key = row_.memory().keys.data();
     std::uint64_t* const weight = row_.memory().weights.data();
     std::size_t n = 0;
     for (auto const c : row_.active()) {
@@ -139,18 +144,27 @@ class selection {
         order_.order(y);
         rows |= ((y >= in.from) & (y < in.to)) & (1 << r);
       }
-      for (std::size_t i = 0; i < lane_count; ++i) {
-        for (auto left = static_cast<std::uint32_t>(rows[i]); left != 0; left &= left - 1) {
-          place[n++] = row_.at(c, static_cast<std::size_t>(std::countr_zero(left)), i);
-        }
+      std::uint32_t bits[lane_count];
+      rows.store(bits);
+      std::uint32_t some[lane_count];  // lanes that have one, found without a branch to guess
+      std::size_t count = 0;
+      for (std::uint32_t i = 0; i < lane_count; ++i) {
+        some[count] = i;
+        count += static_cast<std::size_t>(bits[i] != 0);
+      }
+      for (std::size_t k = 0; k < count; ++k) {
+        auto left = bits[some[k]];
+        do {
+          logit[n++] = row_.at(c, static_cast<std::size_t>(std::countr_zero(left)), some[k]);
+        } while ((left &= left - 1) != 0);
       }
     }
     for (std::size_t i = 0; i < n; i += lane_count) {
       lanes x;
-      load(x, place + i);
+      load(x, logit + i);
       lanes y = x;
       order_.order(y);
-      store(place + i, y);
+      order_keys(y).store(key + i);
       fixed_lanes each;
       Order::weigh(x, best_, each);
       each.split(weight + i);
