@@ -58,7 +58,7 @@ TPX_HD void fold(endpoint<Group> const& e, block<T const> own, std::size_t first
   for_tiles<T>(e.group(), n, [&](std::size_t i, std::size_t count) {
     if constexpr (by_packets<Group, T>) {
       using read = words<per_packet<T> * sizeof(W)>;
-      partial<A, per_packet<T>> sum;
+      partial<A, per_packet<T>> sum{};
       for_givers(
         sum, [&] { sum.template add<T>(read_packet(own, first + i, count), op); },
         [&](W const* in) { sum.template add<W>(*reinterpret_cast<read const*>(in + i), op); });
