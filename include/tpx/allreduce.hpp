@@ -29,8 +29,8 @@ std::size_t rows_of(Epilogue const& epilogue, std::size_t n) {
   return rows;
 }
 
-/// Over cells: in one shot or two by size; at once if the areas hold it, else round by round. `job` is of
-/// one row.
+/// Over cells: in one shot or two by size; at once if the areas hold it, else round by round. `job`
+/// is of one row.
 template <class T, class Op, class Epilogue, class Go>
 void push_allreduce(reducing<T, Op, Epilogue> const& job, std::size_t rows, Go const& go) {
   int const n = job.w.size();

@@ -35,10 +35,10 @@ void gather(Comm& comm, columns const& held, columns const& target, std::span<T 
             rank_set const other = all_but(w, root);
             auto const* const own = x.data() + (source.begin[me] - held.begin[me]);
             push<false>(pushed_copy<T, decltype(peers)::value>{w, own, y.data(), source.size(me),
-                                                        source.size(me),
-                                                        takes ? 0 : rank_set{1} << root,
-                                                        takes ? other : 0, takes},
-                 go);
+                                                               source.size(me),
+                                                               takes ? 0 : rank_set{1} << root,
+                                                               takes ? other : 0, takes},
+                        go);
           });
           return;
         }

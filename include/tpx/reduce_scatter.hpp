@@ -51,7 +51,8 @@ void reduce_scatter(Comm& comm, Plan const& plan, In const& in, Out&& out, matri
         if (m.rows == 1 && detail::equal_parts(cut, w.size())) {
           detail::with_peers(w.size(), [&](auto peers) {
             reducing<T, Op, Epilogue> const job{w, x.data(), y.data(), own, op, epilogue};
-            detail::push<true>(pushed_reduce_scatter<T, Op, Epilogue, decltype(peers)::value>{job}, go);
+            detail::push<true>(pushed_reduce_scatter<T, Op, Epilogue, decltype(peers)::value>{job},
+                               go);
           });
           return;
         }

@@ -49,10 +49,10 @@ concept thread_group = requires(G const g, bool ok, unsigned polls, std::uint64_
 
 /// One whose threads can fold values, in a team of so many channels next to each other (CUDA: a
 /// cluster of blocks): `members()`, and this one's place `member()`. `meet()`: a `sync()` of the
-/// team, or `arrive()`, then `await()`, between which no other may be. `reduce(values, op)`, after one: makes each of the M values what op, a commutative
-/// one, makes of those of all threads of the team: of threads next to each other, then of pairs
-/// next to each other, and so on. `threads<N>`: threads of a team of what is launched with N, if
-/// that is for the launch to say.
+/// team, or `arrive()`, then `await()`, between which no other may be. `reduce(values, op)`, after
+/// one: makes each of the M values what op, a commutative one, makes of those of all threads of the
+/// team: of threads next to each other, then of pairs next to each other, and so on. `threads<N>`:
+/// threads of a team of what is launched with N, if that is for the launch to say.
 template <class G>
 concept folding_group = thread_group<G> &&
   requires(G const g, float (&values)[2], float (*op)(float, float)) {
