@@ -38,19 +38,25 @@ struct collected_token {
   std::uint32_t count = 0;
 };
 
-/// The logits of a row that one block has: tokens [begin, begin + count), count a multiple of 256,
-/// -infinity beyond the row; or `count` tokens that are left of the whole row.
+/// The logits of a row that one block has: tokens [begin, begin + count), -infinity beyond the row,
+/// the first `inside` of them in shared memory and the rest in global; all are multiples of 256. Or
+/// `count` tokens that are left of the whole row, one a thread.
 struct sample_part {
   float* logits;
-  float* reach;                         // count / 16, for draws
+  float* outside = nullptr;
+  float* reach = nullptr;               // count / 16, for draws
   std::uint32_t const* left = nullptr;  // the tokens that are
-  std::uint32_t begin;
+  std::uint32_t begin = 0;
   std::uint32_t count;
+  std::uint32_t inside;
 
-  [[nodiscard]] __device__ std::uint32_t token(std::uint32_t i) const {
-    return left != nullptr ? left[i] : begin + i;
+  [[nodiscard]] __device__ float* at(std::uint32_t i) const {
+    return i < inside ? logits + i : outside + (i - inside);
   }
 };
+
+/// Threads have tokens by four.
+inline constexpr unsigned part_stride = 4 * sample_threads;
 
 /// Four logits at a time.
 [[nodiscard]] __device__ inline float4 load_four(float const* from) {
@@ -110,24 +116,28 @@ struct running_best {
   [[nodiscard]] __device__ std::uint32_t key() const { return nan ? ~0u : order_key(most); }
 };
 
-/// Copies a part of a row to where it is worked on, and looks at it on the way.
+/// Copies a part of a row to where it is worked on, and looks at it on the way. A thread has four
+/// tokens of each `stride`.
 template <class T>
 [[nodiscard]] __device__ running_best take_part(logits_view<T> const& row,
                                                 sample_part const& part) {
-  constexpr unsigned at_once = 4;
+  constexpr unsigned at_once = 8;
   running_best best;
-  for (unsigned i = threadIdx.x * 4; i < part.count; i += at_once * sample_threads * 4) {
+  for (unsigned i = threadIdx.x * 4; i < part.count; i += at_once * part_stride) {
     float4 x[at_once];
     std::uint32_t allowed[at_once];
     TPX_UNROLL
     for (unsigned k = 0; k < at_once; ++k) {  // all on the way before the first is looked at
-      unsigned const token = part.begin + i + k * sample_threads * 4;
-      allowed[k] = row.allowed(token);
-      if (row.whole(token)) { x[k] = load_four(row.logits + token); }
+      unsigned const at = i + k * part_stride;
+      if (at < part.count && row.whole(part.begin + at)) {
+        x[k] = load_four(row.logits + part.begin + at);
+      }
     }
     TPX_UNROLL
+    for (unsigned k = 0; k < at_once; ++k) { allowed[k] = row.allowed(part.begin + i + k * part_stride); }
+    TPX_UNROLL
     for (unsigned k = 0; k < at_once; ++k) {
-      unsigned const at = i + k * sample_threads * 4;
+      unsigned const at = i + k * part_stride;
       if (at >= part.count) { break; }
       if (!row.whole(part.begin + at)) { x[k] = row.four(part.begin + at); }
       if ((allowed[k] & 1) == 0) { x[k].x = no_logit; }
@@ -135,7 +145,7 @@ template <class T>
       if ((allowed[k] & 4) == 0) { x[k].z = no_logit; }
       if ((allowed[k] & 8) == 0) { x[k].w = no_logit; }
       best.add(x[k]);
-      *reinterpret_cast<float4*>(part.logits + at) = x[k];
+      *reinterpret_cast<float4*>(part.at(at)) = x[k];
     }
   }
   return best;

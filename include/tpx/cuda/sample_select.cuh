@@ -56,47 +56,54 @@ class cuda_selection {
       std::uint64_t const above = shared.above;
       collected_token found;
       bool const few = from_.collect(
-        [&, self = *this](float x) { return x > no_logit && self.bucket(x) == in; }, found);
+        true, [&, self = *this](float x) { return x > no_logit && self.bucket(x) == in; }, found);
       if (!few) { return among_many(in, number, above); }
       float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
       return among(x, found.count, number, above);
     }
     unsigned const count = from_.part().count;
     float const x = threadIdx.x < count ? from_.at(threadIdx.x) : no_logit;
-    std::uint64_t const total = from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
+    std::uint64_t const total =
+      limit.part < 0 ? 0 : from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
     return among(x, count, limit.of(total), 0);
   }
 
  private:
   /// Leaves those alone that may be among the `count` largest, if they are few. As large as the
-  /// `count`-th of the warps' largest are at least so many.
+  /// `count`-th largest of 512 groups' largest are at least so many.
   [[nodiscard]] __device__ bool narrow_to_largest(std::uint64_t count) const {
+    if (count == 0) { return false; }
     sample_shared& shared = shared_of_block();
-    unsigned const tops = team_size() * sample_warps;
-    if (count > tops || count == 0) { return false; }
-    std::uint32_t const top = __reduce_max_sync(~0u, order_key(from_.seen(from_.most())));
-    if (threadIdx.x % 32 == 0) { shared.tops[threadIdx.x / 32] = top; }
-    team_sync();
     unsigned const t = threadIdx.x;
-    if (t == 0) { shared.bucket = 0; }
-    std::uint32_t const mine =
-      t < tops ? *peer(&shared.tops[t % sample_warps], t / sample_warps) : 0;
-    shared.low[t] = mine;
-    __syncthreads();
-    if (t < tops) {
-      std::uint32_t over = 0;
-      std::uint32_t equal = 0;
-#pragma unroll 4
-      for (unsigned i = 0; i < tops; ++i) {
-        over += shared.low[i] > mine ? 1 : 0;
-        equal += shared.low[i] == mine ? 1 : 0;
-      }
-      if (over < count && over + equal >= count) { shared.bucket = mine; }
+    unsigned const size = team_size();
+    unsigned const groups = sample_threads / size;  // of a block, `size` threads each
+    float const most = from_.seen(from_.most());
+    std::uint32_t top = order_key(most);
+    TPX_ROLLED
+    for (unsigned lanes = size / 2; lanes > 0; lanes /= 2) {
+      std::uint32_t const other = __shfl_xor_sync(~0u, top, static_cast<int>(lanes));
+      top = other > top ? other : top;
     }
+    auto* const mine = shared.tops + team_rank() * groups;
+    if (t % size == 0) { mine[t / size] = top; }
     __syncthreads();
-    float const least = from_order_key(shared.bucket);
+    static_cast<void>(
+      from_.team().give(reinterpret_cast<ulonglong2*>(mine), groups / 4, {0, 0}));
+    top = shared.tops[t];
+    // Between these; that a few more pass does no harm.
+    std::uint32_t low = order_key(no_logit);
+    std::uint32_t high = order_key(best_) + 1;
+    auto const wanted = static_cast<int>(count);
+    while (high - low > 1) {
+      std::uint32_t const middle = low + (high - low) / 2;
+      int const passing = __syncthreads_count(top >= middle ? 1 : 0);
+      (passing >= wanted ? low : high) = middle;
+      if (passing >= wanted && passing <= wanted + wanted / 8) { break; }
+    }
+    float const least = from_order_key(low);
     collected_token found;
-    if (!from_.collect([&](float x) { return x > no_logit && x >= least; }, found)) {
+    if (!from_.collect(
+          most >= least, [&](float x) { return x > no_logit && x >= least; }, found)) {
       return false;
     }
     from_.narrow(found);
