@@ -34,6 +34,7 @@ class on_gpu {
   void put(std::vector<T> const& from) {
     cuda_check(cudaMemcpy(memory_.get(), from.data(), from.size() * sizeof(T), cudaMemcpyDefault),
                "copying to a GPU");
+    cuda_check(cudaStreamSynchronize(nullptr), "copying to a GPU");  // staged bytes are on their way
   }
   [[nodiscard]] std::vector<T> get() const {
     std::vector<T> all(size_);

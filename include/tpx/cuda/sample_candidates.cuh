@@ -80,6 +80,7 @@ class cuda_candidates : public detail::cuda_logits {
 
   template <class F>
   __device__ void for_each_from(float from, F f) const {
+    if (!(seen(most()) >= from)) { return; }
     for_each([&](std::uint32_t token, float x) {
       if (x >= from && x > detail::no_logit) { f(static_cast<token_id>(token), x); }
     });

@@ -97,10 +97,12 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   let_next_launch_begin();
   team_begin();
   if (work.seen == nullptr) { wait_for_launches_before(); }
+  T const* const logits = work.logits + r * work.stride;
+  part_taker<T> taker{logits, work.vocab, part};
   device_row<Stages...> const row = work.rows[r];
-  logits_view<T> const view{work.logits + r * work.stride, work.vocab, row.end, row.mask};
+  logits_view<T> const view{logits, work.vocab, row.end, row.mask};
   sample_state<Stages...> memory = row.memory;
-  cuda_candidates c{part, take_part(view, part), row.seed, row.step};
+  cuda_candidates c{part, taker.take(view), row.seed, row.step};
   team_meet();
   if (work.seen != nullptr) {
     wait_for_launches_before();  // logits are there since that one began

@@ -104,7 +104,7 @@ class cuda_logits {
   __device__ void cut_off(float floor) { floor_ = fmaxf(floor_, unscaled(floor)); }
   __device__ void settle() {
     if (scale_ != 1 || floor_ > no_logit) {
-      mine_.most = seen(mine_.most);
+      mine_ = {.most = seen(mine_.most), .nan = mine_.spoiled()};
       rewrite([](std::uint32_t, float x) { return x; });
     }
   }

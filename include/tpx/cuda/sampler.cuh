@@ -188,7 +188,7 @@ class cuda_sampler {
     std::size_t const rest =
       sizeof(detail::sample_shared) + part / detail::chunk_rows * sizeof(float);
     std::size_t const room = (static_cast<std::size_t>(shared_limit_) - rest) / sizeof(float);
-    std::size_t const inside = std::min(part, room / chunk * chunk);
+    std::size_t const inside = part <= room ? part : room / detail::part_stride * detail::part_stride;
     return {blocks, static_cast<std::uint32_t>(part), static_cast<std::uint32_t>(inside),
             static_cast<unsigned>(rest + inside * sizeof(float))};
   }
