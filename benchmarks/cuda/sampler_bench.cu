@@ -3,9 +3,9 @@
 // sampler_bench [repetitions]: times chains of the sampler on one GPU over rows of 128,256 logits,
 // by batch and by the blocks that share a row, in a CUDA graph of 20 samples, and compares each
 // token with the Cpu space's. Flat and peaked rows are those of
-// benchmarks/generator/sampler_bench.cpp. Batches of a graph lie in different places, and between two
-// graphs as much as several L2s is overwritten, so that logits come from memory; `warm` rows sample
-// one batch again and again, as behind a model that has just written it.
+// benchmarks/generator/sampler_bench.cpp. Batches of a graph lie in different places, and between
+// two graphs as much as several L2s is overwritten, so that logits come from memory; `warm` rows
+// sample one batch again and again, as behind a model that has just written it.
 #include <tpx/cuda/sampler.cuh>
 
 #include <algorithm>

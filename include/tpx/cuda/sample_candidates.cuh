@@ -80,8 +80,8 @@ class cuda_candidates : public detail::cuda_logits {
 
   template <class F>
   __device__ void for_each_from(float from, F f) const {
-    if (!(seen(most()) >= from)) { return; }
-    for_each([&](std::uint32_t token, float x) {
+    each_of(seen(most()) >= from, [&](std::uint32_t token, float raw) {
+      float const x = seen(raw);
       if (x >= from && x > detail::no_logit) { f(static_cast<token_id>(token), x); }
     });
   }

@@ -103,7 +103,8 @@ struct cuda_race {
       unsigned left = __ballot_sync(~0u, reach > no_logit && reach >= from);
       TPX_ROLLED
       for (; left != 0; left &= left - 1) {
-        unsigned const at = place(b + static_cast<unsigned>(__ffs(static_cast<int>(left)) - 1), lane);
+        unsigned const at =
+          place(b + static_cast<unsigned>(__ffs(static_cast<int>(left)) - 1), lane);
         float const x = lane < rows ? c.at(at) : no_logit;
         if (!(x > no_logit)) { continue; }
         float const score = race.rough(part.begin + at, x);

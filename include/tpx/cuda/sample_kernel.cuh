@@ -18,8 +18,8 @@ struct sample_launch {
   seen_token const* seen;           // (rows, seen_room)
   std::uint32_t const* seen_count;
   std::uint32_t seen_room;
-  std::uint32_t vocab;  // of a row's columns, those that are tokens
-  std::uint32_t part;   // tokens of a block, a multiple of 256
+  std::uint32_t vocab;   // of a row's columns, those that are tokens
+  std::uint32_t part;    // tokens of a block, a multiple of 256
   std::uint32_t inside;  // of them in shared memory
   float* outside;        // (blocks, part - inside)
 };

@@ -50,27 +50,39 @@ class cuda_logits {
   /// many. `any`: whether this thread may have one.
   template <class F>
   [[nodiscard]] __device__ bool collect(bool any, F keep, collected_token& to) {
+    start_collecting();
+    each_of(any, [&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
+      if (raw >= floor && keep(raw * scale)) { put_collected(raw, token); }
+    });
+    std::uint64_t none = 0;
+    return end_collecting(to, none);
+  }
+
+  /// In steps: what any thread puts, all get.
+  __device__ void start_collecting() const {
+    __syncthreads();
+    if (threadIdx.x == 0) { shared_of_block().collected = 0; }
+    __syncthreads();
+  }
+  __device__ void put_collected(float raw, std::uint32_t token) const {
+    auto& shared = shared_of_block();
+    unsigned const room = 2 * sample_threads / team_size();
+    std::uint32_t const i = atomicAdd(&shared.collected, 1u);
+    if (i < room) { shared.found[team_rank() * room + i] = {__float_as_uint(raw), token}; }
+  }
+  /// Adds up `sum`, of which all threads of a block have the same, over the blocks.
+  [[nodiscard]] __device__ bool end_collecting(collected_token& to, std::uint64_t& sum) {
     auto& shared = shared_of_block();
     unsigned const size = team_size();
     unsigned const room = 2 * sample_threads / size;  // of a block
-    auto* const mine = shared.found + team_rank() * room;
-    if (threadIdx.x == 0) { shared.collected = 0; }
+    auto* const mine = reinterpret_cast<ulonglong2*>(shared.found + team_rank() * room);
     __syncthreads();
-    if (any) {
-      each_raw([&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
-        if (!(raw >= floor && keep(raw * scale))) { return; }
-        std::uint32_t const i = atomicAdd(&shared.collected, 1u);
-        if (i < room) { mine[i] = {__float_as_uint(raw), token}; }
-      });
-    }
-    __syncthreads();
-    unsigned const lane = threadIdx.x % 32;
-    std::uint32_t const count = shared.collected;
-    auto const theirs = static_cast<std::uint32_t>(
-      team_.give(reinterpret_cast<ulonglong2*>(mine), room / 2, {count, 0}).x);
+    ulonglong2 const told = team_.give(mine, room / 2, {shared.collected, sum});
+    sum = join_warp(told.y, joined_by::sum);
+    auto const theirs = static_cast<std::uint32_t>(told.x);
     to.count = __reduce_add_sync(~0u, theirs);
     if (to.count > sample_threads || __any_sync(~0u, theirs > room)) { return false; }
-    if (threadIdx.x - lane >= to.count) { return true; }
+    if (threadIdx.x / 32 * 32 >= to.count) { return true; }
     std::uint32_t at = threadIdx.x;
     bool found = false;
     TPX_ROLLED
@@ -136,6 +148,32 @@ class cuda_logits {
 
   sample_part part_;
   running_best mine_;
+
+  /// Calls f(token, stored logit) for all tokens of those threads that say so: a warp looks at one
+  /// thread's at a time, so that few threads' take no longer than many's.
+  template <class F>
+  __device__ void each_of(bool mine, F f) const {
+    sample_part const part = part_;
+    if (are_few()) {
+      if (mine && threadIdx.x < part.count) { f(part.left[threadIdx.x], part.logits[threadIdx.x]); }
+      return;
+    }
+    unsigned const lane = threadIdx.x % 32;
+    TPX_ROLLED
+    for (unsigned left = __ballot_sync(~0u, mine); left != 0; left &= left - 1) {
+      unsigned const whose =
+        threadIdx.x - lane + static_cast<unsigned>(__ffs(static_cast<int>(left))) - 1;
+      TPX_ROLLED
+      for (unsigned i = whose * 4 + lane * part_stride; i < part.count; i += 32 * part_stride) {
+        float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
+        std::uint32_t const token = part.begin + i;
+        f(token, x.x);
+        f(token + 1, x.y);
+        f(token + 2, x.z);
+        f(token + 3, x.w);
+      }
+    }
+  }
 
  private:
   template <class F>

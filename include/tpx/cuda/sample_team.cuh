@@ -116,7 +116,7 @@ __device__ inline void let_next_launch_begin() {
 /// How values are joined; 0 is neutral.
 enum class joined_by { sum, max };
 
-[[nodiscard]] __device__ inline std::uint64_t join_warp(std::uint64_t x, joined_by how) {
+[[nodiscard]] __device__ __forceinline__ std::uint64_t join_warp(std::uint64_t x, joined_by how) {
   auto const high = static_cast<std::uint32_t>(x >> 32);
   auto const low = static_cast<std::uint32_t>(x);
   if (how == joined_by::max) {
@@ -126,16 +126,14 @@ enum class joined_by { sum, max };
   // 26 bits of 32 lanes fit a word.
   constexpr std::uint32_t bits = (1u << 26) - 1;
   std::uint64_t const top = __reduce_add_sync(~0u, static_cast<std::uint32_t>(x >> 52));
-  std::uint64_t const middle =
-    __reduce_add_sync(~0u, static_cast<std::uint32_t>(x >> 26) & bits);
+  std::uint64_t const middle = __reduce_add_sync(~0u, static_cast<std::uint32_t>(x >> 26) & bits);
   return (top << 52) + (middle << 26) + __reduce_add_sync(~0u, low & bits);
 }
 
 /// Joins what all threads of the block have, for all of them. `turn`: 0 and 1 in turn, since who is
 /// late still reads the other one's.
-[[nodiscard]] __device__ __noinline__ inline std::uint64_t join_block(std::uint64_t x,
-                                                                      joined_by how,
-                                                                      unsigned turn) {
+[[nodiscard]] __device__ __forceinline__ std::uint64_t join_block(std::uint64_t x, joined_by how,
+                                                                  unsigned turn) {
   auto& warp = shared_of_block().warp[turn];
   unsigned const lane = threadIdx.x % 32;
   x = join_warp(x, how);
@@ -155,6 +153,15 @@ class sample_team {
     turn_ ^= 1;
     x = join_block(x, how, turn_);
     return whole && team_size() > 1 ? join_warp(tell({x, 0}).x, how) : x;
+  }
+
+  /// Adds up two numbers.
+  [[nodiscard]] __device__ ulonglong2 add_two(ulonglong2 mine) {
+    mine.x = join(mine.x, joined_by::sum, false);
+    mine.y = join(mine.y, joined_by::sum, false);
+    if (team_size() == 1) { return mine; }
+    ulonglong2 const theirs = tell(mine);
+    return {join_warp(theirs.x, joined_by::sum), join_warp(theirs.y, joined_by::sum)};
   }
 
   /// What block `lane` told; 0 for lanes that are none. All threads of a block tell the same.
@@ -221,7 +228,7 @@ class sample_team {
     while (done == 0) {
       asm volatile(
         "{\n.reg .pred p;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
         "selp.u32 %0, 1, 0, p;\n}"
         : "=r"(done)
         : "r"(barrier), "r"(told_ >> 1 & 1)

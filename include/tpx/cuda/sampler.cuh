@@ -188,7 +188,8 @@ class cuda_sampler {
     std::size_t const rest =
       sizeof(detail::sample_shared) + part / detail::chunk_rows * sizeof(float);
     std::size_t const room = (static_cast<std::size_t>(shared_limit_) - rest) / sizeof(float);
-    std::size_t const inside = part <= room ? part : room / detail::part_stride * detail::part_stride;
+    std::size_t const inside =
+      part <= room ? part : room / detail::part_stride * detail::part_stride;
     return {blocks, static_cast<std::uint32_t>(part), static_cast<std::uint32_t>(inside),
             static_cast<unsigned>(rest + inside * sizeof(float))};
   }
@@ -197,7 +198,8 @@ class cuda_sampler {
   [[nodiscard]] plan layout(std::size_t rows) const {
     unsigned blocks = options_.blocks != 0 && clusters_ ? options_.blocks : 1;
     if (options_.blocks == 0 && clusters_) {
-      for (blocks = 16; blocks > 2 && rows > static_cast<std::size_t>(at_once_[blocks]); blocks /= 2) {}
+      for (blocks = 16; blocks > 2 && rows > static_cast<std::size_t>(at_once_[blocks]);
+           blocks /= 2) {}
     }
     while (blocks > 1 && (blocks - 1) * detail::chunk_size >= options_.columns) { blocks /= 2; }
     return shared_by(blocks);
@@ -264,10 +266,9 @@ class cuda_sampler {
   void count_clusters() {
     for (unsigned blocks = 1; blocks <= 16; blocks *= 2) {
       launch_config config{shared_by(blocks), blocks, nullptr};
-      detail::cuda_check(
-        cudaOccupancyMaxActiveClusters(&at_once_[blocks], detail::sample_rows<float, Stages...>,
-                                       &config.value),
-        "asking how many clusters a GPU holds");
+      detail::cuda_check(cudaOccupancyMaxActiveClusters(
+                           &at_once_[blocks], detail::sample_rows<float, Stages...>, &config.value),
+                         "asking how many clusters a GPU holds");
     }
   }
 
