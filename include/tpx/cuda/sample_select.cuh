@@ -46,7 +46,7 @@ class cuda_selection {
       collected_token near;
       if (order_.by_logit && narrow_to_limit(
                                from_, best_, order_.counts, limit,
-                               [self = *this](float x) { return self.weight(x); }, around, near)) {
+                               [self = *this](float x) { return self.parts(x); }, around, near)) {
         float const x = threadIdx.x < near.count ? near.raw : no_logit;
         return among(x, near.count, around.limit, around.above);
       }
@@ -134,7 +134,7 @@ class cuda_selection {
     std::uint32_t low = 0;
     std::uint32_t high = ~0u;
     unsigned at = t;
-    __syncthreads();  // what was found last has been read
+    __syncthreads();    // what was found last has been read
     if (count > few) {  // halves, until few are left
       low = ~static_cast<std::uint32_t>(
         from_.join_block(key != 0 ? std::uint32_t{~key} : 0, joined_by::max));
@@ -233,9 +233,10 @@ class cuda_selection {
     return static_cast<std::uint32_t>(
       fminf((first_ - order_.place(x)) * per_nat, static_cast<float>(sample_threads - 1)));
   }
-  [[nodiscard]] __device__ std::uint64_t weight(float x) const {
-    return order_.counts ? (x > no_logit ? 1 : 0) : fixed_of(mass_of(x, best_));
+  [[nodiscard]] __device__ fixed_parts parts(float x) const {
+    return order_.counts ? fixed_parts{0, x > no_logit ? 1u : 0u} : mass_parts(x, best_);
   }
+  [[nodiscard]] __device__ std::uint64_t weight(float x) const { return parts(x).all(); }
 
   static constexpr float per_nat = 16;  // buckets
   static constexpr unsigned few = 64;

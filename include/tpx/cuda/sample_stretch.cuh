@@ -7,7 +7,7 @@
 namespace tpx::detail {
 
 /// Where the weights of a row, the largest logits first, come to about so much: by a histogram over
-/// 1/8 nats of a sample, a bucket a thread. `counts`: candidates weigh 1, not their probability.
+/// 1/4 nats of a sample, a bucket a thread. `counts`: candidates weigh 1, not their probability.
 class sampled_places {
  public:
   __device__ sampled_places(cuda_candidates& from, float best, bool counts) : best_{best} {
@@ -79,8 +79,8 @@ class sampled_places {
 
  private:
   static constexpr unsigned every = 32;  // tokens, one is looked at, and each thread's largest
-  static constexpr unsigned buckets = 128;
-  static constexpr float per_nat = 8;
+  static constexpr unsigned buckets = 64;
+  static constexpr float per_nat = 4;
 
   float best_;
   float before_ = 0;
@@ -89,7 +89,7 @@ class sampled_places {
 };
 
 /// How many tokens a limit is looked for among, about.
-inline constexpr float most_found = 256;
+inline constexpr float most_found = 128;
 
 /// What weights pass, and what comes before those among which they do.
 struct weight_limit {
@@ -115,10 +115,17 @@ template <class Weight>
   float const guess = places.at(wanted);
   std::uint64_t sum = 0;
   std::uint64_t over = 0;
-  c.for_each([&](std::uint32_t, float x) {
-    std::uint64_t const w = weight(x);
-    sum += w;
-    over += x >= guess ? w : 0;
+  c.for_each_four([&](auto... x) {
+    fixed_parts four;
+    fixed_parts four_over;
+    auto const add = [&](float one) {
+      fixed_parts const w = weight(one);
+      four.add(w);
+      if (one >= guess) { four_over.add(w); }
+    };
+    (add(x), ...);
+    sum += four.all();
+    over += four_over.all();
   });
   ulonglong2 const all = c.team().add_two({sum, over});
   in.limit = limit_of.of(all.x);
@@ -143,15 +150,23 @@ template <class Weight>
     from = under ? fminf(far, guess) : guess;
     to = under ? guess : fmaxf(far, guess);
     c.start_collecting();
-    sum = 0;
-    c.for_each([&](std::uint32_t, float x) {
-      if (!(x >= from && x < to)) { return; }
-      std::uint32_t const i = atomicAdd(&shared.collected, 1u);
-      if (i < room) { part.reach[i] = x; }
-      sum += weight(x);
+    c.for_each_four([&](auto... x) {
+      auto const lists = [&](float one) { return one >= from && one < to; };
+      unsigned const n = (0u + ... + (lists(x) ? 1u : 0u));
+      if (n == 0) { return; }
+      std::uint32_t i = atomicAdd(&shared.collected, n);
+      auto const put = [&](float one) {
+        if (lists(one) && i < room) { part.reach[i] = one; }
+        i += lists(one) ? 1 : 0;
+      };
+      (put(x), ...);
     });
     __syncthreads();
     listed = shared.collected;
+    sum = 0;
+    for (std::uint32_t i = threadIdx.x; i < listed && i < room; i += sample_threads) {
+      sum += weight(part.reach[i]).all();
+    }
     std::uint64_t const mine = threadIdx.x != 0 ? 0 : listed > room ? too_many : listed;
     list = c.team().add_two({mine, sum});
     in.above = under ? all.y : all.y - list.y;
@@ -173,7 +188,7 @@ template <class Weight>
   for (std::uint32_t i = threadIdx.x; i < listed; i += sample_threads) {
     float const x = part.reach[i];
     if (x >= to) {
-      sum += weight(x);
+      sum += weight(x).all();
     } else if (x >= from) {
       c.put_collected(x, 0);
     }
@@ -183,7 +198,7 @@ template <class Weight>
   in.above += sum;
   if (!fits) { return false; }
   float const x = threadIdx.x < found.count ? found.raw : no_logit;
-  std::uint64_t const inside = c.join_block(x > no_logit ? weight(x) : 0, joined_by::sum);
+  std::uint64_t const inside = c.join_block(x > no_logit ? weight(x).all() : 0, joined_by::sum);
   return in.above <= in.limit && in.above + inside > in.limit;
 }
 
