@@ -18,9 +18,10 @@ struct sample_launch {
   seen_token const* seen;           // (rows, seen_room)
   std::uint32_t const* seen_count;
   std::uint32_t seen_room;
-  std::uint32_t vocab;  // of a row's columns, those that are tokens
-  std::uint32_t part;   // tokens of a block, a multiple of 256
-  float* outside;       // (rows, part), where a row does not fit shared memory; or null
+  std::uint32_t vocab;   // of a row's columns, those that are tokens
+  std::uint32_t part;    // tokens of a block, a multiple of 256
+  std::uint32_t inside;  // of them in shared memory
+  float* outside;        // (blocks, part - inside)
 };
 
 /// Log-probability and rank among the model's own logits, before mask and stages.
@@ -29,7 +30,7 @@ __device__ void look_at_raw(sample_team& team, logits_view<T> const& row, sample
                             token_id token, cuda_sampled& result) {
   running_best mine;
   auto const each = [&](auto f) {
-    for (unsigned i = threadIdx.x * 4; i < part.count; i += 4 * sample_threads) {
+    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
       float4 const x = row.four(part.begin + i);
       f(x.x);
       f(x.y);
@@ -81,22 +82,27 @@ __device__ void tell_stage(cuda_candidates& c, Chosen const& chosen, token_id to
 }
 
 /// What a block does.
-template <bool Outside, class T, class... Stages>
+template <class T, class... Stages>
 __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   auto* const reach = reinterpret_cast<float*>(memory_of_block() + sizeof(sample_shared));
   unsigned const r = blockIdx.x / team_size();
-  sample_part part{.logits = reach + work.part / chunk_rows,
-                   .reach = reach,
-                   .begin = team_rank() * work.part,
-                   .count = work.part};
-  if constexpr (Outside) { part.logits = work.outside + std::size_t{r} * work.part; }
+  sample_part const part{
+    .logits = reach + work.part / chunk_rows,
+    .outside = work.outside + std::size_t{blockIdx.x} * (work.part - work.inside),
+    .reach = reach,
+    .begin = team_rank() * work.part,
+    .count = work.part,
+    .inside = work.inside};
 
+  let_next_launch_begin();
+  team_begin();
   if (work.seen == nullptr) { wait_for_launches_before(); }
+  T const* const logits = work.logits + r * work.stride;
+  part_taker<T> taker{logits, work.vocab, part};
   device_row<Stages...> const row = work.rows[r];
-  logits_view<T> const view{work.logits + r * work.stride, work.vocab, row.end, row.mask};
+  logits_view<T> const view{logits, work.vocab, row.end, row.mask};
   sample_state<Stages...> memory = row.memory;
-  cuda_candidates c{part, take_part(view, part), row.seed, row.step};
-  __syncthreads();
+  cuda_candidates c{part, taker.take(view), row.seed, row.step};
   team_meet();
   if (work.seen != nullptr) {
     wait_for_launches_before();  // logits are there since that one began
@@ -118,7 +124,6 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
       look_at_raw(c.team(), view, part, result.token, result);
     }
   }
-  team_meet();
   if (team_rank() != 0 || threadIdx.x != 0) { return; }
   if (result.status != sample_status::ok) {
     result.token = -1;
@@ -136,10 +141,10 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
 }
 
 /// A cluster, or a block, for each row.
-template <bool Outside, class T, class... Stages>
-__global__ void __launch_bounds__(sample_threads, 2)
+template <class T, class... Stages>
+__global__ void __launch_bounds__(sample_threads, 1)
   sample_rows(sample_launch<T, Stages...> const work) {
-  sample_row<Outside>(work);
+  sample_row(work);
 }
 
 }  // namespace tpx::detail

@@ -108,9 +108,7 @@ __device__ void look_at_history(seen_pass& pass, Row const& row) {
 template <class... Stages>
 __global__ void __launch_bounds__(sample_threads) see_rows(seen_launch<Stages...> const work) {
   wait_for_launches_before();
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
+  let_next_launch_begin();
   __shared__ std::uint32_t count;
   std::size_t const r = blockIdx.x;
   device_row<Stages...> const& row = work.rows[r];
