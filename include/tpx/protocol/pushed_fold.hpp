@@ -23,7 +23,7 @@ struct pushed_fold {
   static constexpr std::string_view rolling_name = Scatters ? "push, rolling" : "one-shot, rolling";
   static constexpr int shots = 1;
   static constexpr int peers = Peers;
-  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : 512;
+  static constexpr unsigned resident_threads = Peers <= 4 ? 1024 : Peers <= 8 ? 512 : 256;
 
   [[nodiscard]] TPX_HD wires const& wiring() const { return job.w; }
   [[nodiscard]] TPX_HD std::size_t packets() const { return packets_of<T>(job.n); }

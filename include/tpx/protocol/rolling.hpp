@@ -15,7 +15,8 @@ struct rolling {
 
   static constexpr std::string_view name = Shots::rolling_name;
   static constexpr unsigned block_threads = tpx::block_threads;
-  static constexpr unsigned resident_threads = Shots::resident_threads;
+  static constexpr unsigned resident_threads =
+    Shots::resident_threads > 768 && Shots::peers > 2 ? 768 : Shots::resident_threads;
 
   template <thread_group Group>
   TPX_HD void operator()(Group const& group) const {

@@ -12,6 +12,7 @@
 #include <tpx/protocol/pushed_allreduce.hpp>
 #include <tpx/protocol/pushed_movement.hpp>
 #include <tpx/protocol/pushed_rows.hpp>
+#include <tpx/protocol/rolling.hpp>
 #include <tpx/protocol/scatter.hpp>
 #include <tpx/protocol/streamed.hpp>
 #include <tpx/topology/all_pairs.hpp>
