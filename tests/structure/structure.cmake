@@ -14,7 +14,7 @@ function(floor_of path variable)
   set(floors 0 1 2 3 4 5 6)
   set(patterns
     "tpx/(version|config|error|log|number|op|space|tensor_view|split|split_[a-z]+)\\.hpp"
-    "tpx/(runtime/.*|cuda/(check|driver|device_memory|environment|fill|gpus|launch|peer_verdict|peer_windows|private_stream|space|trace|watcher)\\.cuh|(group|run_ranks|command_channel|tensor_channel)\\.hpp)"
+    "tpx/(runtime/.*|cuda/(check|cluster|driver|device_memory|environment|fill|gpus|launch|peer_verdict|peer_windows|private_stream|space|trace|watcher)\\.cuh|(group|run_ranks|command_channel|tensor_channel)\\.hpp)"
     "tpx/((transport|topology|protocol)/.*|cuda/(peer_direct|host_pinned|auto_memory)\\.cuh)"
     "tpx/((communicator|cut|allreduce|broadcast|gather|allgather|reduce_scatter|barrier)\\.hpp|(nccl|cuda/engine)\\.cuh)"
     "tpx/layer/.*"
