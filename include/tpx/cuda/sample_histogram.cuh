@@ -32,13 +32,13 @@ __device__ __noinline__ inline void find_in_histogram(sum_limit limit_of, bool d
   unsigned const share = sample_threads / size;
   unsigned const other = t / share;
   unsigned const mine = team_rank() * share + t % share;
-  shared.parts[t] =
-    (std::uint64_t{*peer(&shared.high[mine], other)} << 32) + *peer(&shared.low[mine], other);
+  shared.parts[t] = (std::uint64_t{*cluster::there(&shared.high[mine], other)} << 32) +
+                    *cluster::there(&shared.low[mine], other);
   __syncthreads();
   std::uint64_t sum = 0;
 #pragma unroll 4
   for (unsigned i = t % share; i < sample_threads; i += share) { sum += shared.parts[i]; }
-  *peer(&shared.histogram[mine], other) = sum;
+  *cluster::there(&shared.histogram[mine], other) = sum;
   if (t == 0) { shared.bucket = sample_threads; }
   team_sync();
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/cuda/cluster.cuh>
 #include <tpx/generator/sample/memory.hpp>
 
 #include <cuda_runtime.h>
@@ -42,20 +43,12 @@ struct alignas(16) sample_shared {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
 }
 
-/// The blocks that work on one row: a cluster, whose shared memory they reach, or one block alone.
+/// The blocks that work on one row.
 [[nodiscard]] __device__ inline unsigned team_rank() {
-  unsigned rank = 0;
-#if __CUDA_ARCH__ >= 900
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-#endif
-  return rank;
+  return cluster::rank();
 }
 [[nodiscard]] __device__ inline unsigned team_size() {
-  unsigned size = 1;
-#if __CUDA_ARCH__ >= 900
-  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
-#endif
-  return size;
+  return cluster::size();
 }
 
 /// What each block has of so many: both are powers of two.
@@ -90,19 +83,6 @@ __device__ inline void team_meet() {
   asm volatile("barrier.cluster.wait;" ::: "memory");
 #endif
   __syncthreads();
-}
-
-/// Where another block has what is `mine` here, in shared memory.
-template <class T>
-[[nodiscard]] __device__ T* peer(T* mine, unsigned rank) {
-#if __CUDA_ARCH__ >= 900
-  T* theirs;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(theirs) : "l"(mine), "r"(rank));
-  return theirs;
-#else
-  static_cast<void>(rank);
-  return mine;
-#endif
 }
 
 /// Until then nothing that the kernels before this one wrote may be read.
