@@ -3,11 +3,9 @@
 // A generator with a sampler that keeps its rows elsewhere and draws a whole step at once gives
 // what one with a sampler on the host does.
 #include "../counting_new.hpp"
+#include "batch_world.hpp"
 #include "foresight.hpp"
 #include "kept_rows.hpp"
-#include "world.hpp"
-
-#include <tpx/generator/allowed_tokens.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -24,105 +22,6 @@ using chain = tpx::sampler<Penalties, Dry, TopK, TopP, Mirostat2, Temperature, G
 using rows = kept_rows<chain>;
 using job_of_chain = tpx::job_options<chain::parameters>;
 
-/// What came of all jobs, and what it took.
-struct outcome {
-  std::vector<generated> all = {};
-  std::size_t steps = 0;
-  std::size_t preempted = 0;
-  std::size_t requeued = 0;
-  std::size_t accepted = 0;
-};
-
-template <class Sampler, class Drafter>
-outcome run(std::vector<job_of_chain> const& jobs, std::size_t pages, Sampler& sampler,
-            Drafter& drafter, tpx::generator_options const& how) {
-  hash_model<16> model{pages, vocab};
-  letters const names{vocab};
-  tpx::generator<hash_model<16>, Sampler, letters, Drafter> gen{model, sampler, names, drafter,
-                                                                how};
-  std::vector<tpx::job> handles;
-  std::size_t step = 0;
-  do {
-    if (step++ % 3 == 0) {  // they come one after the other, so that slots change hands
-      for (int n = 0; n < 4 && handles.size() < jobs.size(); ++n) {
-        handles.push_back(gen.enqueue(jobs[handles.size()]));
-      }
-    }
-    gen.pages().validate();
-  } while (gen.step() || handles.size() < jobs.size());
-  outcome found{.steps = model.steps};
-  for (auto const& h : handles) {
-    for (auto& g : h.wait(no_time)) {
-      found.preempted += g.metrics.preemptions;
-      found.requeued += g.metrics.requeues;
-      found.accepted += g.metrics.accepted_drafts;
-      found.all.push_back(std::move(g));
-    }
-  }
-  return found;
-}
-
-/// The first sequence that differs; "" if none does.
-std::string difference(outcome const& a, outcome const& b) {
-  if (a.all.size() != b.all.size()) { return "another number of sequences"; }
-  for (std::size_t i = 0; i < a.all.size(); ++i) {
-    auto const& x = a.all[i];
-    auto const& y = b.all[i];
-    auto const what = "sequence " + std::to_string(i) + ": ";
-    auto const scores_differ = !std::equal(
-      x.scores.begin(), x.scores.end(), y.scores.begin(), y.scores.end(),
-      [](auto const& s, auto const& t) {
-        return s.logprob == t.logprob && s.raw_logprob == t.raw_logprob && s.rank == t.rank;
-      });
-    if (x.error != y.error) { return what + x.error + ", not " + y.error; }
-    if (x.reason != y.reason) { return what + "another end"; }
-    if (x.tokens != y.tokens) { return what + "other tokens"; }
-    if (x.text != y.text) { return what + "another text"; }
-    if (scores_differ) { return what + "other scores"; }
-    if (x.top != y.top || x.raw_top != y.raw_top) { return what + "other likeliest tokens"; }
-  }
-  return "";
-}
-
-/// Everything that a sampler has to do with, in turns.
-std::vector<job_of_chain> all_kinds(std::size_t n) {
-  std::vector<job_of_chain> jobs(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    auto& job = jobs[i];
-    auto const any = mix(i);
-    job.prompt = some_tokens(1 + any % 90, vocab, i % 5);
-    job.prompt.push_back(static_cast<token_id>(i % vocab));
-    job.max_new_tokens = 1 + static_cast<int>(any / 100 % 50);
-    job.seed = i;
-    job.sampling.set(Temperature{i % 4 == 0 ? 0.1f : 1.5f});
-    if (i % 2 == 0) { job.sampling.set(Penalties{.repetition = 1.2f, .presence = 1, .range = 30}); }
-    if (i % 3 == 0) { job.sampling.set(Dry{.multiplier = 0.8f}); }
-    if (i % 5 == 0) { job.sampling.set(TopK{7}); }
-    if (i % 5 == 1) { job.sampling.set(TopP{0.8f}); }
-    if (i % 5 == 2) { job.sampling.set(Mirostat2{.tau = 3}); }
-    if (i % 4 == 1) { job.banned_strings = {"ab", "c", "bd", "za"}; }
-    if (i % 6 == 1) { job.stop_strings = {"xy", "bba"}; }
-    if (i % 7 == 1) {
-      std::vector<token_id> some;
-      for (std::size_t t = i % 3; t < vocab; t += 3) { some.push_back(static_cast<token_id>(t)); }
-      job.filter = tpx::allowed_tokens{vocab, some};
-    }
-    if (i % 7 == 2) {
-      job.stop_tokens = {1, 5, 9};
-      job.min_new_tokens = std::min(10, job.max_new_tokens);
-    }
-    if (i % 9 == 0) { job.sequences = 3; }
-    if (i % 9 == 4) {
-      job.negative_prompt = some_tokens(1 + any % 40, vocab, 900 + i);
-      job.guidance = 1.5f;
-    }
-    job.logprobs = i % 2 == 1;
-    job.top_logprobs = static_cast<int>(i % 4);
-    job.raw_top_logprobs = static_cast<int>(i % 3);
-  }
-  return jobs;
-}
-
 /// With the host's sampler and with rows kept elsewhere; "" if they give the same. `kept` is what
 /// the second took.
 template <class Drafter>
@@ -132,8 +31,10 @@ std::string compare(std::vector<job_of_chain> const& jobs, std::size_t pages, Dr
   rows there{vocab, how.max_batch};
   tpx::batch_sampler sampler{there};
   auto on_host = drafter;
-  auto const right = run(jobs, pages, host, on_host, how);
-  kept = run(jobs, pages, sampler, drafter, how);
+  hash_model<16> model{pages, vocab};
+  auto const right = run(jobs, model, host, on_host, how);
+  kept = run(jobs, model, sampler, drafter, how);
+  kept.steps -= right.steps;
   if (kept.steps != right.steps) { return "another number of steps"; }
   return difference(kept, right);
 }
@@ -145,15 +46,17 @@ std::string compare(std::vector<job_of_chain> const& jobs, std::size_t pages,
 }
 
 TEST_CASE("a job alone gives the same with its row kept elsewhere") {
-  for (auto const& job : all_kinds(30)) { REQUIRE(compare({job}, 40, {.max_batch = 6}) == ""); }
+  for (auto const& job : all_kinds<chain>(30, vocab)) {
+    REQUIRE(compare({job}, 40, {.max_batch = 6}) == "");
+  }
 }
 
 TEST_CASE("a batch gives the same with rows kept elsewhere") {
-  REQUIRE(compare(all_kinds(64), 600, {.max_batch = 32}) == "");
+  REQUIRE(compare(all_kinds<chain>(64, vocab), 600, {.max_batch = 32}) == "");
 }
 
 TEST_CASE("rows kept elsewhere follow preemption and re-queueing") {
-  auto jobs = all_kinds(64);
+  auto jobs = all_kinds<chain>(64, vocab);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     jobs[i].max_rq_tokens = 3 + static_cast<int>(i % 9);
     jobs[i].priority = static_cast<int>(mix(i) / 10 % 3);
@@ -165,7 +68,7 @@ TEST_CASE("rows kept elsewhere follow preemption and re-queueing") {
 }
 
 TEST_CASE("drafts are verified by rows kept elsewhere as on the host") {
-  auto jobs = all_kinds(64);
+  auto jobs = all_kinds<chain>(64, vocab);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     jobs[i].sampling.set(Temperature{i % 2 == 0 ? 0.01f : 0.1f});
     jobs[i].max_draft = static_cast<int>(i % 6);
@@ -178,7 +81,7 @@ TEST_CASE("drafts are verified by rows kept elsewhere as on the host") {
 }
 
 TEST_CASE("a row that is wrong fails its job alone, and says what the host's would") {
-  auto const jobs = all_kinds(12);
+  auto const jobs = all_kinds<chain>(12, vocab);
   chain host{{.columns = vocab}};
   rows there{vocab, 32};
   tpx::batch_sampler sampler{there};

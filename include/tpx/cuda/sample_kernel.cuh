@@ -12,6 +12,7 @@ template <class T, class... Stages>
 struct sample_launch {
   T const* logits;  // (rows, stride)
   std::size_t stride;
+  batch_row const* batch;  // instead of these two, for rows of any slots; or null
   device_row<Stages...>* rows;
   cuda_sampled* results;
   sample_state<Stages...>* states;  // for the host to see
@@ -22,6 +23,15 @@ struct sample_launch {
   std::uint32_t part;   // tokens of a block, a multiple of 256
   float* outside;       // (rows, part), where a row does not fit shared memory; or null
 };
+
+template <class T, class... Stages>
+[[nodiscard]] __device__ T const* logits_of(sample_launch<T, Stages...> const& work,
+                                            std::size_t i) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (work.batch != nullptr) { return work.batch[i].logits; }
+  }
+  return work.logits + i * work.stride;
+}
 
 /// Log-probability and rank among the model's own logits, before mask and stages.
 template <class T>
@@ -84,23 +94,24 @@ __device__ void tell_stage(cuda_candidates& c, Chosen const& chosen, token_id to
 template <bool Outside, class T, class... Stages>
 __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   auto* const reach = reinterpret_cast<float*>(memory_of_block() + sizeof(sample_shared));
-  unsigned const r = blockIdx.x / team_size();
+  unsigned const i = blockIdx.x / team_size();
   sample_part part{.logits = reach + work.part / chunk_rows,
                    .reach = reach,
                    .begin = team_rank() * work.part,
                    .count = work.part};
-  if constexpr (Outside) { part.logits = work.outside + std::size_t{r} * work.part; }
+  if constexpr (Outside) { part.logits = work.outside + std::size_t{i} * work.part; }
 
   if (work.seen == nullptr) { wait_for_launches_before(); }
+  std::size_t const r = slot_of(work.batch, i);
   device_row<Stages...> const row = work.rows[r];
-  logits_view<T> const view{work.logits + r * work.stride, work.vocab, row.end, row.mask};
+  logits_view<T> const view{logits_of(work, i), work.vocab, row.end, row.mask};
   sample_state<Stages...> memory = row.memory;
   cuda_candidates c{part, take_part(view, part), row.seed, row.step};
   __syncthreads();
   team_meet();
   if (work.seen != nullptr) {
     wait_for_launches_before();  // logits are there since that one began
-    c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r], work.seen_room);
+    c.seen_tokens(work.seen + r * work.seen_room, work.seen_count[r], work.seen_room);
   }
   (apply_stage<Stages>(c, row.chosen, memory), ...);
 

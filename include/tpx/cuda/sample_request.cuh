@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cuda/sample_row.cuh>
+#include <tpx/generator/batch_row.hpp>
 #include <tpx/generator/sample/parameters.hpp>
 #include <tpx/generator/sample/state.hpp>
 
@@ -65,6 +66,17 @@ struct device_row {
 template <class Row>
 __global__ void put_row(Row* to, Row const row) {
   *to = row;
+}
+
+template <class Row>
+__global__ void put_mask(Row* to, std::uint32_t const* mask, std::uint32_t end) {
+  to->mask = mask;
+  to->end = end;
+}
+
+/// Whose the row number i of a batch is.
+[[nodiscard]] __device__ inline std::size_t slot_of(batch_row const* batch, std::size_t i) {
+  return batch == nullptr ? i : batch[i].slot;
 }
 
 }  // namespace detail

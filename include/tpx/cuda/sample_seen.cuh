@@ -23,7 +23,8 @@ struct alignas(16) seen_slot {
 template <class... Stages>
 struct seen_launch {
   device_row<Stages...> const* rows;
-  seen_token* seen;  // (rows, room)
+  batch_row const* batch;  // null: row 0, 1, ...
+  seen_token* seen;        // (rows, room)
   std::uint32_t* count;
   seen_slot* outside;    // (rows, slots_for(room)), where those do not fit shared memory
   std::uint32_t inside;  // slots that do
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(sample_threads) see_rows(seen_launch<Stages...
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
   __shared__ std::uint32_t count;
-  std::size_t const r = blockIdx.x;
+  std::size_t const r = slot_of(work.batch, blockIdx.x);
   device_row<Stages...> const& row = work.rows[r];
   auto* const outside = work.outside == nullptr ? nullptr : work.outside + r * slots_for(work.room);
   if (threadIdx.x == 0) { count = 0; }

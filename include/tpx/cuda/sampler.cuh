@@ -115,15 +115,13 @@ class cuda_sampler {
                std::to_string(options_.max_history);
       },
       "raise max_history");
-    std::size_t end = options_.vocab;
-    if (!asked.mask.empty()) { end = std::min(end, 32 * asked.mask.size()); }
     row const next{.chosen = {{chosen.template get<Stages>()}...},
                    .memory = memory,
                    .history = asked.history.data(),
                    .mask = asked.mask.empty() ? nullptr : asked.mask.data(),
                    .history_size = static_cast<std::uint32_t>(asked.history_size),
                    .history_room = static_cast<std::uint32_t>(asked.history.size()),
-                   .end = static_cast<std::uint32_t>(end),
+                   .end = end_of(asked.mask),
                    .seed = asked.seed,
                    .step = asked.step,
                    .logprobs = asked.logprobs};
@@ -131,20 +129,56 @@ class cuda_sampler {
     detail::cuda_check(cudaGetLastError(), "setting a row of a sampler");
   }
 
+  /// Another mask for a row, in the stream's order; empty: none.
+  void mask(std::size_t r, std::span<std::uint32_t const> mask, cudaStream_t stream) {
+    detail::put_mask<<<1, 1, 0, stream>>>(rows_.get() + r, mask.empty() ? nullptr : mask.data(),
+                                          end_of(mask));
+    detail::cuda_check(cudaGetLastError(), "setting a mask of a sampler");
+  }
+
   /// Samples the first `rows` rows of logits (rows, stride) in device memory, float or bfloat16;
   /// stride 0 is columns. Neither waits nor allocates.
   template <class T>
   void sample(T const* logits, std::size_t rows, cudaStream_t stream, std::size_t stride = 0) {
+    sample(logits, stride == 0 ? options_.columns : stride, nullptr, rows, stream);
+  }
+  /// The same for rows that lie anywhere, no two of one slot; `batch` is device memory.
+  void sample(batch_row const* batch, std::size_t rows, cudaStream_t stream) {
+    sample<float>(nullptr, 0, batch, rows, stream);
+  }
+
+  /// What came of each row of the last batch, once the stream has come by. Page-locked memory.
+  [[nodiscard]] std::span<cuda_sampled const> results() const {
+    return {results_.get(), options_.rows};
+  }
+  /// What each row's stages remember after it.
+  [[nodiscard]] std::span<state const> states() const { return {states_.get(), options_.rows}; }
+
+ private:
+  using row = detail::device_row<Stages...>;
+  static_assert(sizeof(row) <= 4096);
+  static constexpr std::uint32_t inside_slots = 2048;
+
+  /// Tokens that are no padding, and in the mask.
+  [[nodiscard]] std::uint32_t end_of(std::span<std::uint32_t const> mask) const {
+    return static_cast<std::uint32_t>(mask.empty() ? options_.vocab
+                                                   : std::min(options_.vocab, 32 * mask.size()));
+  }
+
+  template <class T>
+  void sample(T const* logits, std::size_t stride, batch_row const* batch, std::size_t rows,
+              cudaStream_t stream) {
     expects(rows <= options_.rows, [&] {
       return "cuda_sampler: " + std::to_string(rows) + " rows, made for " +
              std::to_string(options_.rows);
     });
     if (rows == 0) { return; }
-    if constexpr (looking > 0) { see(rows, stream); }
+    if constexpr (looking > 0) { see(batch, rows, stream); }
     plan const p = layout(rows);
     detail::sample_launch<T, Stages...> const work{
       .logits = logits,
-      .stride = stride == 0 ? options_.columns : stride,
+      .stride = stride,
+      .batch = batch,
       .rows = rows_.get(),
       .results = results_.get(),
       .states = states_.get(),
@@ -161,18 +195,6 @@ class cuda_sampler {
       launch(detail::sample_rows<false, T, Stages...>, grid, p, stream, work);
     }
   }
-
-  /// What came of each row of the last batch, once the stream has come by. Page-locked memory.
-  [[nodiscard]] std::span<cuda_sampled const> results() const {
-    return {results_.get(), options_.rows};
-  }
-  /// What each row's stages remember after it.
-  [[nodiscard]] std::span<state const> states() const { return {states_.get(), options_.rows}; }
-
- private:
-  using row = detail::device_row<Stages...>;
-  static_assert(sizeof(row) <= 4096);
-  static constexpr std::uint32_t inside_slots = 2048;
 
   /// How rows are shared out to blocks.
   struct plan {
@@ -208,9 +230,10 @@ class cuda_sampler {
     }
   }
 
-  void see(std::size_t rows, cudaStream_t stream) {
+  void see(batch_row const* batch, std::size_t rows, cudaStream_t stream) {
     detail::seen_launch<Stages...> const work{
       .rows = rows_.get(),
+      .batch = batch,
       .seen = seen_.get(),
       .count = seen_count_.get(),
       .outside = slots_.get(),

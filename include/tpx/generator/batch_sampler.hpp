@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/error.hpp>
+#include <tpx/generator/batch_row.hpp>
 #include <tpx/generator/draws.hpp>
 #include <tpx/generator/sample/request.hpp>
 
@@ -15,12 +16,6 @@
 #include <vector>
 
 namespace tpx {
-
-/// A row of a batch that samples, and whose it is.
-struct batch_row {
-  float const* logits;
-  std::uint32_t slot;
-};
 
 /// What keeps the requests that are running elsewhere than on the host, a slot each, and samples
 /// many at once: GPU memory, or another machine.
