@@ -71,7 +71,7 @@ struct both {
     auto const right = run(jobs, model, host, on_host, how);
     stream const on;
     gpu_model there{pages, vocab, 8 * how.max_batch, on};
-    rows kept{{.columns = vocab, .rows = how.max_batch, .max_history = 256}, on};
+    rows kept{{.columns = vocab, .rows = how.max_batch, .max_history = 256, .max_top = 3}, on};
     tpx::batch_sampler sampler{kept};
     auto const found = run(jobs, there, sampler, drafter, how);
     if (there.steps != model.steps) { return "another number of steps"; }
@@ -129,7 +129,7 @@ TEST_CASE("a text that outgrows a GPU's history fails its job alone", "[cuda]") 
   constexpr std::size_t vocab = 61;
   stream const on;
   gpu_model model{40, vocab, 8, on};
-  usual::rows kept{{.columns = vocab, .rows = 8, .max_history = 20}, on};
+  usual::rows kept{{.columns = vocab, .rows = 8, .max_history = 20, .max_top = 3}, on};
   tpx::batch_sampler sampler{kept};
   letters const names{vocab};
   tpx::generator<gpu_model, decltype(sampler), letters> gen{
@@ -150,7 +150,7 @@ TEST_CASE("a logit that is not a number fails its job alone on a GPU", "[cuda]")
   stream const on;
   gpu_model model{400, vocab, 32, on};
   model.nan_after = 7;
-  usual::rows kept{{.columns = vocab, .rows = 32, .max_history = 256}, on};
+  usual::rows kept{{.columns = vocab, .rows = 32, .max_history = 256, .max_top = 3}, on};
   tpx::batch_sampler sampler{kept};
   usual::chain host{{.columns = vocab}};
   hash_model<16> host_model{400, vocab};

@@ -4,6 +4,7 @@
 #include <tpx/cuda/sample_draw.cuh>
 #include <tpx/cuda/sample_request.cuh>
 #include <tpx/cuda/sample_select.cuh>
+#include <tpx/cuda/sample_top.cuh>
 
 namespace tpx::detail {
 
@@ -16,7 +17,9 @@ struct sample_launch {
   device_row<Stages...>* rows;
   cuda_sampled* results;
   sample_state<Stages...>* states;  // for the host to see
-  seen_token const* seen;           // (rows, seen_room)
+  token_logprob* tops;              // (rows, 2, max_top), too
+  std::uint32_t max_top;
+  seen_token const* seen;  // (rows, seen_room)
   std::uint32_t const* seen_count;
   std::uint32_t seen_room;
   std::uint32_t vocab;  // of a row's columns, those that are tokens
@@ -31,41 +34,6 @@ template <class T, class... Stages>
     if (work.batch != nullptr) { return work.batch[i].logits; }
   }
   return work.logits + i * work.stride;
-}
-
-/// Log-probability and rank among the model's own logits, before mask and stages.
-template <class T>
-__device__ void look_at_raw(sample_team& team, logits_view<T> const& row, sample_part const& part,
-                            token_id token, cuda_sampled& result) {
-  running_best mine;
-  auto const each = [&](auto f) {
-    for (unsigned i = threadIdx.x * 4; i < part.count; i += 4 * sample_threads) {
-      float4 const x = row.four(part.begin + i);
-      f(x.x);
-      f(x.y);
-      f(x.z);
-      f(x.w);
-    }
-  };
-  each([&](float x) { mine.add(x); });
-  auto const key = static_cast<std::uint32_t>(team.join(mine.key(), joined_by::max));
-  float const best = from_order_key(key);
-  if (key == ~0u || best > 1e30f) {
-    result = {.status = sample_status::not_a_number};
-    return;
-  }
-  auto const logit = static_cast<float>(row.logits[token]);
-  std::uint64_t mass = 0;
-  std::uint64_t over = 0;
-  each([&](float x) {
-    mass += fixed_of(mass_of(x, best));
-    over += x > logit ? 1 : 0;
-  });
-  mass = team.join(mass, joined_by::sum);
-  over = team.join(over, joined_by::sum);
-  double const log_total = ln(static_cast<double>(mass) / fixed_one);
-  result.raw_logprob = static_cast<float>(static_cast<double>(logit - best) - log_total);
-  result.rank = static_cast<std::uint32_t>(over) + 1;
 }
 
 template <class S, class Chosen, class State>
@@ -126,7 +94,11 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
     if (row.logprobs) {
       float const depth = c.logit(result.token) - c.best();
       result.logprob = static_cast<float>(static_cast<double>(depth) - c.log_total());
-      look_at_raw(c.team(), view, part, result.token, result);
+    }
+    token_logprob* const top = work.tops + 2 * r * work.max_top;
+    if (row.top > 0) { write_likeliest(c, top, row.top); }
+    if (row.logprobs || row.raw_top > 0) {
+      look_at_raw(c.team(), view, part, row.logprobs, top + work.max_top, row.raw_top, result);
     }
   }
   team_meet();

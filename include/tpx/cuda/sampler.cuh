@@ -16,15 +16,6 @@ concept gpu_stage = requires {
 
 }  // namespace detail
 
-/// What a sampler on a GPU is made for.
-struct cuda_sampler_options {
-  std::size_t columns;                                       // logits of a row
-  std::size_t rows = 1;                                      // at most, of a batch
-  std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
-  std::size_t max_history = 4096;                            // room of a row's history at most
-  unsigned blocks = 0;  // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
-};
-
 /// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same
 /// tokens.
 ///
@@ -81,6 +72,7 @@ class cuda_sampler {
     clusters_ = major >= 9;
     results_ = detail::make_pinned_array<cuda_sampled>(options.rows);
     states_ = detail::make_pinned_array<state>(options.rows);
+    tops_ = detail::make_pinned_array<token_logprob>(options.rows * 2 * options.max_top);
     rows_ = detail::make_device_array<row>(options.rows);
     for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
     if constexpr (looking > 0) {
@@ -106,15 +98,7 @@ class cuda_sampler {
     expects(r < options_.rows, [&] {
       return "cuda_sampler: row " + std::to_string(r) + " of " + std::to_string(options_.rows);
     });
-    expects(
-      asked.history_size <= asked.history.size() &&
-        (looking == 0 || asked.history.size() <= options_.max_history),
-      [&] {
-        return "cuda_sampler: a history of " + std::to_string(asked.history_size) +
-               " tokens with room for " + std::to_string(asked.history.size()) + ", at most " +
-               std::to_string(options_.max_history);
-      },
-      "raise max_history");
+    detail::check_request(asked, options_, looking > 0);
     row const next{.chosen = {{chosen.template get<Stages>()}...},
                    .memory = memory,
                    .history = asked.history.data(),
@@ -124,6 +108,8 @@ class cuda_sampler {
                    .end = end_of(asked.mask),
                    .seed = asked.seed,
                    .step = asked.step,
+                   .top = asked.top,
+                   .raw_top = asked.raw_top,
                    .logprobs = asked.logprobs};
     detail::put_row<<<1, 1, 0, stream>>>(rows_.get() + r, next);
     detail::cuda_check(cudaGetLastError(), "setting a row of a sampler");
@@ -150,6 +136,14 @@ class cuda_sampler {
   /// What came of each row of the last batch, once the stream has come by. Page-locked memory.
   [[nodiscard]] std::span<cuda_sampled const> results() const {
     return {results_.get(), options_.rows};
+  }
+  /// A row's likeliest tokens after all stages, likeliest first, and those before the first stage;
+  /// token -1 where there were fewer.
+  [[nodiscard]] std::span<token_logprob const> top(std::size_t r) const {
+    return {tops_.get() + 2 * r * options_.max_top, options_.max_top};
+  }
+  [[nodiscard]] std::span<token_logprob const> raw_top(std::size_t r) const {
+    return {tops_.get() + (2 * r + 1) * options_.max_top, options_.max_top};
   }
   /// What each row's stages remember after it.
   [[nodiscard]] std::span<state const> states() const { return {states_.get(), options_.rows}; }
@@ -182,6 +176,8 @@ class cuda_sampler {
       .rows = rows_.get(),
       .results = results_.get(),
       .states = states_.get(),
+      .tops = tops_.get(),
+      .max_top = static_cast<std::uint32_t>(options_.max_top),
       .seen = seen_.get(),
       .seen_count = seen_count_.get(),
       .seen_room = static_cast<std::uint32_t>(options_.max_history),
@@ -287,6 +283,7 @@ class cuda_sampler {
   bool clusters_ = false;
   detail::pinned_array<cuda_sampled> results_;
   detail::pinned_array<state> states_;
+  detail::pinned_array<token_logprob> tops_;  // (rows, 2, max_top)
   detail::device_array<row> rows_;
   detail::device_array<detail::seen_token> seen_;
   detail::device_array<std::uint32_t> seen_count_;

@@ -56,8 +56,6 @@ class cuda_sampler_rows {
 
   void set(std::uint32_t slot, sample_request const& request, parameters const& chosen,
            state const& memory) {
-    expects(request.top.empty() && request.raw_top.empty(),
-            "cuda_sampler_rows: lists of the likeliest tokens are of the Cpu space alone");
     std::span<token_id> const room = history(slot);
     if constexpr (looks) {
       check_room(request);
@@ -68,7 +66,9 @@ class cuda_sampler_rows {
                 .history_size = looks ? request.history.size() : 0,
                 .seed = request.seed,
                 .step = request.step,
-                .logprobs = request.logprobs},
+                .logprobs = request.logprobs,
+                .top = static_cast<std::uint32_t>(request.top.size()),
+                .raw_top = static_cast<std::uint32_t>(request.raw_top.size())},
                chosen, memory, stream_);
     masked_[slot] = false;
   }
@@ -110,7 +110,12 @@ class cuda_sampler_rows {
                 ? " allows no token: all are masked, banned or -infinity"
                 : " has a logit that is not a number, or too large");
     });
-    return {.token = r.token, .logprob = r.logprob, .raw_logprob = r.raw_logprob, .rank = r.rank};
+    return {.token = r.token,
+            .logprob = r.logprob,
+            .raw_logprob = r.raw_logprob,
+            .rank = r.rank,
+            .top = list(chain_.top(slot), request.top),
+            .raw_top = list(chain_.raw_top(slot), request.raw_top)};
   }
 
   [[nodiscard]] state memory(std::uint32_t slot) const { return chain_.states()[slot]; }
@@ -121,6 +126,13 @@ class cuda_sampler_rows {
   [[nodiscard]] std::span<token_id> history(std::uint32_t slot) const {
     if constexpr (!looks) { return {}; }
     return {history_.get() + slot * options_.max_history, options_.max_history};
+  }
+
+  static std::span<token_logprob const> list(std::span<token_logprob const> from,
+                                             std::span<token_logprob> to) {
+    std::size_t n = 0;
+    for (; n < to.size() && from[n].token >= 0; ++n) { to[n] = from[n]; }
+    return to.first(n);
   }
 
   /// A row on the GPU goes on alone while there is room.
