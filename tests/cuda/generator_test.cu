@@ -81,7 +81,7 @@ struct both {
   }
 };
 
-using usual = both<Penalties, TopK, TopP, Mirostat2, Temperature, Gumbel>;
+using usual = both<LogitBias, Penalties, Dry, TopK, TopP, Xtc, Mirostat2, Temperature, Gumbel>;
 
 TEST_CASE("a generator gives the same where logits stay on a GPU", "[cuda]") {
   if (no_gpu()) { SKIP("no GPU"); }

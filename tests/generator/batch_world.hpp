@@ -88,6 +88,7 @@ std::vector<tpx::job_options<typename Chain::parameters>> all_kinds(std::size_t 
                                                                     std::size_t vocab) {
   using namespace tpx::sample;
   std::vector<tpx::job_options<typename Chain::parameters>> jobs(n);
+  static constexpr token_bias biases[]{{3, 4}, {7, -1}, {60, 3}};
   auto const set = []<class S, class... Stages>(tpx::sample_parameters<Stages...>& of, S stage) {
     if constexpr ((std::is_same_v<S, Stages> || ...)) { of.set(stage); }
   };
@@ -104,6 +105,8 @@ std::vector<tpx::job_options<typename Chain::parameters>> all_kinds(std::size_t 
     }
     if (i % 3 == 0) { set(job.sampling, Dry{.multiplier = 0.8f}); }
     if (i % 5 == 0) { set(job.sampling, TopK{7}); }
+    if (i % 5 == 3) { set(job.sampling, LogitBias{biases}); }
+    if (i % 5 == 4) { set(job.sampling, Xtc{.probability = 0.5f, .threshold = 0.05f}); }
     if (i % 5 == 1) { set(job.sampling, TopP{0.8f}); }
     if (i % 5 == 2) { set(job.sampling, Mirostat2{.tau = 3}); }
     if (i % 4 == 1) { job.banned_strings = {"ab", "c", "bd", "za"}; }

@@ -18,7 +18,8 @@ using namespace tpx::sample;
 
 constexpr std::size_t vocab = 61;
 
-using chain = tpx::sampler<Penalties, Dry, TopK, TopP, Mirostat2, Temperature, Gumbel>;
+using chain =
+  tpx::sampler<LogitBias, Penalties, Dry, TopK, TopP, Xtc, Mirostat2, Temperature, Gumbel>;
 using rows = kept_rows<chain>;
 using job_of_chain = tpx::job_options<chain::parameters>;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/cuda/sample_lists.cuh>
 #include <tpx/cuda/sample_logits.cuh>
 
 namespace tpx {
@@ -109,8 +110,32 @@ class cuda_candidates : public detail::cuda_logits {
     });
   }
 
-  __device__ void edit_seen(std::size_t, auto, auto f) {
+  __device__ void edit_seen(std::size_t, auto, auto f) { edit_list(f); }
+  __device__ void edit_found(auto const&, auto f) {
+    edit_list([f](float logit, float penalty, float) { return f(logit, penalty); });
+  }
+  __device__ void edit_listed(auto const&, auto f) {
+    if (*list_.count == 0) { return; }
+    edit_list([f](float logit, float bias, float) { return f(logit, bias); });
+  }
+  [[nodiscard]] __device__ bool listed(auto const&, token_id token) const {
+    return list_.holds(token);
+  }
+
+  template <class F>
+  __device__ void edit_from(float from, F f) {
+    change([&](std::uint32_t token, float x) {
+      return x >= from && x > detail::no_logit ? f(static_cast<token_id>(token), x) : x;
+    });
+  }
+
+  /// Gives each token of the list that is a candidate the logit f(logit, most, sum).
+  template <class F>
+  __device__ void edit_list(F f) {
     settle();
+    detail::seen_token const* const seen_ = list_.tokens;
+    unsigned const seen_count_ = *list_.count;
+    unsigned const seen_room_ = list_.room;
     auto const edit = [&](float& logit, detail::seen_token const& by) {
       if (!(logit > detail::no_logit)) { return; }
       logit = f(logit, by.most, by.sum);
@@ -142,6 +167,12 @@ class cuda_candidates : public detail::cuda_logits {
   [[nodiscard]] __device__ std::uint64_t largest(std::uint64_t mine) {
     return join(mine, detail::joined_by::max);
   }
+  [[nodiscard]] __device__ std::uint64_t sum(std::uint64_t mine) {
+    return join(mine, detail::joined_by::sum);
+  }
+  [[nodiscard]] __device__ std::uint64_t fixed_mass(float logit) {
+    return detail::fixed_of(detail::mass_of(logit, best()));
+  }
 
   [[nodiscard]] __device__ float logit(token_id token) {
     float here = detail::no_logit;
@@ -152,12 +183,8 @@ class cuda_candidates : public detail::cuda_logits {
       static_cast<std::uint32_t>(join(detail::order_key(here), detail::joined_by::max)));
   }
 
-  /// What `edit_seen` goes through: all tokens of the row's history that count.
-  __device__ void seen_tokens(detail::seen_token const* seen, unsigned count, unsigned room) {
-    seen_ = seen;
-    seen_count_ = count;
-    seen_room_ = room;
-  }
+  /// What the next stage goes through.
+  __device__ void take_list(detail::token_list const& list) { list_ = list; }
 
  private:
   __device__ void forget() {
@@ -199,9 +226,7 @@ class cuda_candidates : public detail::cuda_logits {
 
   std::uint64_t seed_;
   std::uint64_t step_;
-  detail::seen_token const* seen_ = nullptr;
-  unsigned seen_count_ = 0;
-  unsigned seen_room_ = 0;
+  detail::token_list list_;
   float raw_best_ = 0;
   float best_ = 0;
   bool raw_known_ = false;

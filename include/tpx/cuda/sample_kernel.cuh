@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cuda/sample_draw.cuh>
+#include <tpx/cuda/sample_lists.cuh>
 #include <tpx/cuda/sample_request.cuh>
 #include <tpx/cuda/sample_select.cuh>
 #include <tpx/cuda/sample_top.cuh>
@@ -19,9 +20,7 @@ struct sample_launch {
   sample_state<Stages...>* states;  // for the host to see
   token_logprob* tops;              // (rows, 2, max_top), too
   std::uint32_t max_top;
-  seen_token const* seen;  // (rows, seen_room)
-  std::uint32_t const* seen_count;
-  std::uint32_t seen_room;
+  token_lists lists;
   std::uint32_t vocab;  // of a row's columns, those that are tokens
   std::uint32_t part;   // tokens of a block, a multiple of 256
   float* outside;       // (rows, part), where a row does not fit shared memory; or null
@@ -36,10 +35,17 @@ template <class T, class... Stages>
   return work.logits + i * work.stride;
 }
 
-template <class S, class Chosen, class State>
-__device__ void apply_stage(cuda_candidates& c, Chosen const& chosen, State& memory) {
+/// `first`: of the row's lists.
+template <class S, class Lists, class Chosen, class State>
+__device__ void apply_stage(cuda_candidates& c, Chosen const& chosen, State& memory,
+                            token_lists const& lists, std::size_t first) {
   S const& stage = chosen.template get<S>();
   if (stage.neutral() || c.status() != sample_status::ok) { return; }
+  if constexpr (looking_stage<S>) {
+    c.take_list(lists.list(first + Lists::template seen<S>));
+  } else if constexpr (listing_stage<S>) {
+    c.take_list(lists.list(first + Lists::template given<S>));
+  }
   if constexpr (picking_stage<S>) {
     return;
   } else if constexpr (stateful_stage<S>) {
@@ -69,7 +75,8 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
                    .count = work.part};
   if constexpr (Outside) { part.logits = work.outside + std::size_t{i} * work.part; }
 
-  if (work.seen == nullptr) { wait_for_launches_before(); }
+  using lists = list_layout<Stages...>;
+  if constexpr (lists::looking == 0) { wait_for_launches_before(); }
   std::size_t const r = slot_of(work.batch, i);
   device_row<Stages...> const row = work.rows[r];
   logits_view<T> const view{logits_of(work, i), work.vocab, row.end, row.mask};
@@ -77,11 +84,8 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   cuda_candidates c{part, take_part(view, part), row.seed, row.step};
   __syncthreads();
   team_meet();
-  if (work.seen != nullptr) {
-    wait_for_launches_before();  // logits are there since that one began
-    c.seen_tokens(work.seen + r * work.seen_room, work.seen_count[r], work.seen_room);
-  }
-  (apply_stage<Stages>(c, row.chosen, memory), ...);
+  if constexpr (lists::looking > 0) { wait_for_launches_before(); }  // logits came before the lists
+  (apply_stage<Stages, lists>(c, row.chosen, memory, work.lists, r * lists::count), ...);
 
   cuda_sampled result;
   if (c.status() == sample_status::ok) {

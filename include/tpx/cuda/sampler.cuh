@@ -7,15 +7,6 @@
 #include <tpx/generator/sampler.hpp>
 
 namespace tpx {
-namespace detail {
-
-template <class S>
-concept gpu_stage = requires {
-  requires S::on_any_space;
-};
-
-}  // namespace detail
-
 /// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same
 /// tokens.
 ///
@@ -32,7 +23,7 @@ concept gpu_stage = requires {
 /// two libraries', of 53 bits rounded to 24: where two scores, or a logit and a limit, agree to
 /// 2^-24, one in 2^28 of these may go the other way.
 ///
-/// Stages that take the whole history, a list of the host's, or lanes are of the Cpu space alone.
+/// Lists that parameters show (LogitBias, Dry, Xtc) are copied by `set`.
 ///
 /// Cost    one kernel, and one before it where a stage looks at the history. A cluster of blocks
 ///         holds a row in its shared memory: it is read once. Before sm_90 one block works on a
@@ -45,8 +36,7 @@ class cuda_sampler {
                 "a stage of this chain is of the Cpu space alone: use tpx::sampler, or mark its "
                 "functions TPX_HD and say on_any_space = true");
   static_assert((std::is_trivially_copyable_v<Stages> && ...));
-  static constexpr std::size_t looking = (std::size_t{detail::looking_stage<Stages>} + ... + 0);
-  static_assert(looking <= 1, "one stage of a chain may look at the history");
+  using lists = detail::list_layout<Stages...>;
 
  public:
   using parameters = sample_parameters<Stages...>;
@@ -74,15 +64,16 @@ class cuda_sampler {
     states_ = detail::make_pinned_array<state>(options.rows);
     tops_ = detail::make_pinned_array<token_logprob>(options.rows * 2 * options.max_top);
     rows_ = detail::make_device_array<row>(options.rows);
-    for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
-    if constexpr (looking > 0) {
-      seen_ = detail::make_device_array<detail::seen_token>(options.rows * options.max_history);
-      seen_count_ = detail::make_device_array<std::uint32_t>(options.rows);
+    std::size_t const all = options.rows * lists::count;
+    listed_ = detail::make_device_array<detail::seen_token>(all * options.max_history);
+    listed_count_ = detail::make_device_array<std::uint32_t>(all);
+    if constexpr (lists::looking > 0) {
       if (detail::slots_for(options.max_history) > inside_slots) {
         slots_ = detail::make_device_array<detail::seen_slot>(
-          options.rows * detail::slots_for(options.max_history));
+          options.rows * lists::looking * detail::slots_for(options.max_history));
       }
     }
+    for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
     prepare<float>();
     prepare<bfloat16>();
     if (!clusters_ || layout(1).outside) {
@@ -98,7 +89,8 @@ class cuda_sampler {
     expects(r < options_.rows, [&] {
       return "cuda_sampler: row " + std::to_string(r) + " of " + std::to_string(options_.rows);
     });
-    detail::check_request(asked, options_, looking > 0);
+    detail::check_request(asked, options_, lists::looking > 0);
+    (put_given<Stages>(r, chosen, stream), ...);
     row const next{.chosen = {{chosen.template get<Stages>()}...},
                    .memory = memory,
                    .history = asked.history.data(),
@@ -153,6 +145,18 @@ class cuda_sampler {
   static_assert(sizeof(row) <= 4096);
   static constexpr std::uint32_t inside_slots = 2048;
 
+  [[nodiscard]] detail::token_lists all_lists() const {
+    return {listed_.get(), listed_count_.get(), static_cast<std::uint32_t>(options_.max_history)};
+  }
+
+  template <class S>
+  void put_given(std::size_t r, parameters const& chosen, cudaStream_t stream) {
+    if constexpr (detail::listing_stage<S>) {
+      detail::put_list_of(all_lists(), r * lists::count + lists::template given<S>,
+                          detail::given_to(chosen.template get<S>()), stream);
+    }
+  }
+
   /// Tokens that are no padding, and in the mask.
   [[nodiscard]] std::uint32_t end_of(std::span<std::uint32_t const> mask) const {
     return static_cast<std::uint32_t>(mask.empty() ? options_.vocab
@@ -167,7 +171,7 @@ class cuda_sampler {
              std::to_string(options_.rows);
     });
     if (rows == 0) { return; }
-    if constexpr (looking > 0) { see(batch, rows, stream); }
+    if constexpr (lists::looking > 0) { see(batch, rows, stream); }
     plan const p = layout(rows);
     detail::sample_launch<T, Stages...> const work{
       .logits = logits,
@@ -178,9 +182,7 @@ class cuda_sampler {
       .states = states_.get(),
       .tops = tops_.get(),
       .max_top = static_cast<std::uint32_t>(options_.max_top),
-      .seen = seen_.get(),
-      .seen_count = seen_count_.get(),
-      .seen_room = static_cast<std::uint32_t>(options_.max_history),
+      .lists = all_lists(),
       .vocab = static_cast<std::uint32_t>(options_.vocab),
       .part = p.part,
       .outside = outside_.get()};
@@ -230,15 +232,14 @@ class cuda_sampler {
     detail::seen_launch<Stages...> const work{
       .rows = rows_.get(),
       .batch = batch,
-      .seen = seen_.get(),
-      .count = seen_count_.get(),
+      .lists = all_lists(),
       .outside = slots_.get(),
       .inside = std::min(detail::slots_for(options_.max_history), inside_slots),
-      .room = static_cast<std::uint32_t>(options_.max_history),
       .vocab = static_cast<std::uint32_t>(options_.vocab)};
     plan const alone{.blocks = 1,
                      .bytes = static_cast<unsigned>(work.inside * sizeof(detail::seen_slot))};
-    launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows), alone, stream, work);
+    launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows) * lists::looking, alone, stream,
+           work);
   }
 
   /// Where there are clusters, a kernel may begin while the one before it ends.
@@ -285,8 +286,8 @@ class cuda_sampler {
   detail::pinned_array<state> states_;
   detail::pinned_array<token_logprob> tops_;  // (rows, 2, max_top)
   detail::device_array<row> rows_;
-  detail::device_array<detail::seen_token> seen_;
-  detail::device_array<std::uint32_t> seen_count_;
+  detail::device_array<detail::seen_token> listed_;
+  detail::device_array<std::uint32_t> listed_count_;
   detail::device_array<detail::seen_slot> slots_;
   detail::device_array<float> outside_;
 };
