@@ -425,6 +425,16 @@ TEST_CASE("a GPU remembers what mirostat does", "[cuda]") {
           }) == "");
 }
 
+TEST_CASE("a GPU aims at probabilities as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  using chain = sampler<Temperature, MinP, AdaptiveP, Gumbel>::parameters;
+  REQUIRE(everywhere<Temperature, MinP, AdaptiveP, Gumbel>("aims", [](std::size_t r) {
+            return chain{
+              Temperature{among(r, 1, 0.7)}, MinP{among(r, 0.05, 0, 0)},
+              AdaptiveP{.target = among(r, 0.5, 0.1, 1, 0.9), .decay = among(r, 0.9, 0.5)}};
+          }) == "");
+}
+
 TEST_CASE("a GPU sums over candidates as the Cpu space does", "[cuda]") {
   if (no_gpu()) { SKIP("no GPU"); }
   using chain = sampler<DynamicTemperature, TopNSigma, Typical, Gumbel>::parameters;

@@ -110,6 +110,32 @@ class cuda_candidates : public detail::cuda_logits {
     });
   }
 
+  /// f(logit, token) changes a candidate's logit in place.
+  template <class F>
+  __device__ void transform(F f) {
+    change([&](std::uint32_t token, float x) {
+      if (x > detail::no_logit) { f(x, static_cast<token_id>(token)); }
+      return x;
+    });
+  }
+
+  __device__ void remember() {
+    settle();
+    for_each([&](std::uint32_t token, float x) {
+      if (x > detail::no_logit) { before_[token] = x; }
+    });
+    __threadfence();  // another block may have the token by then
+  }
+  [[nodiscard]] __device__ float remembered(token_id token) {
+    float here = detail::no_logit;
+    for_each([&](std::uint32_t t, float x) {
+      if (t == static_cast<std::uint32_t>(token) && x > detail::no_logit) { here = before_[t]; }
+    });
+    return detail::from_order_key(static_cast<std::uint32_t>(largest(detail::order_key(here))));
+  }
+  /// Where that is kept: a float a token.
+  __device__ void remember_in(float* before) { before_ = before; }
+
   __device__ void edit_seen(std::size_t, auto, auto f) { edit_list(f); }
   __device__ void edit_found(auto const&, auto f) {
     edit_list([f](float logit, float penalty, float) { return f(logit, penalty); });
@@ -118,14 +144,18 @@ class cuda_candidates : public detail::cuda_logits {
     if (*list_.count == 0) { return; }
     edit_list([f](float logit, float bias, float) { return f(logit, bias); });
   }
-  [[nodiscard]] __device__ bool listed(auto const&, token_id token) const {
-    return list_.holds(token);
-  }
 
   template <class F>
-  __device__ void edit_from(float from, F f) {
+  __device__ void for_each_unlisted(auto const&, float from, F f) const {
+    for_each_from(from, [&](token_id token, float x) {
+      if (!list_.holds(token)) { f(token, x); }
+    });
+  }
+  template <class F>
+  __device__ void edit_unlisted(auto const&, float from, F f) {
     change([&](std::uint32_t token, float x) {
-      return x >= from && x > detail::no_logit ? f(static_cast<token_id>(token), x) : x;
+      bool const mine = x >= from && x > detail::no_logit;
+      return mine && !list_.holds(static_cast<token_id>(token)) ? f(x) : x;
     });
   }
 
@@ -169,9 +199,6 @@ class cuda_candidates : public detail::cuda_logits {
   }
   [[nodiscard]] __device__ std::uint64_t sum(std::uint64_t mine) {
     return join(mine, detail::joined_by::sum);
-  }
-  [[nodiscard]] __device__ std::uint64_t fixed_mass(float logit) {
-    return detail::fixed_of(detail::mass_of(logit, best()));
   }
 
   [[nodiscard]] __device__ float logit(token_id token) {
@@ -227,6 +254,7 @@ class cuda_candidates : public detail::cuda_logits {
   std::uint64_t seed_;
   std::uint64_t step_;
   detail::token_list list_;
+  float* before_ = nullptr;
   float raw_best_ = 0;
   float best_ = 0;
   bool raw_known_ = false;

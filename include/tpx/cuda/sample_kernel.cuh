@@ -21,6 +21,7 @@ struct sample_launch {
   token_logprob* tops;              // (rows, 2, max_top), too
   std::uint32_t max_top;
   token_lists lists;
+  float* before;        // (rows, vocab), where a stage looks back
   std::uint32_t vocab;  // of a row's columns, those that are tokens
   std::uint32_t part;   // tokens of a block, a multiple of 256
   float* outside;       // (rows, part), where a row does not fit shared memory; or null
@@ -85,6 +86,7 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   __syncthreads();
   team_meet();
   if constexpr (lists::looking > 0) { wait_for_launches_before(); }  // logits came before the lists
+  if constexpr ((looking_back<Stages> || ...)) { c.remember_in(work.before + r * work.vocab); }
   (apply_stage<Stages, lists>(c, row.chosen, memory, work.lists, r * lists::count), ...);
 
   cuda_sampled result;

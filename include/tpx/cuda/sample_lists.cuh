@@ -26,6 +26,12 @@ concept listing_stage = requires(S stage) {
   stage.spans([](auto const&) {});
 };
 
+/// Whether a stage looks at logits as they were before it.
+template <class S>
+concept looking_back = requires {
+  requires S::looks_back;
+};
+
 /// Each row has lists of tokens and what they come to: one for each stage that looks at the
 /// history, which is made before each sample, then one for each that is given one by `set`.
 template <class... Stages>

@@ -73,6 +73,9 @@ class cuda_sampler {
           options.rows * lists::looking * detail::slots_for(options.max_history));
       }
     }
+    if constexpr ((detail::looking_back<Stages> || ...)) {
+      before_ = detail::make_device_array<float>(options.rows * options_.vocab);
+    }
     for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
     prepare<float>();
     prepare<bfloat16>();
@@ -183,6 +186,7 @@ class cuda_sampler {
       .tops = tops_.get(),
       .max_top = static_cast<std::uint32_t>(options_.max_top),
       .lists = all_lists(),
+      .before = before_.get(),
       .vocab = static_cast<std::uint32_t>(options_.vocab),
       .part = p.part,
       .outside = outside_.get()};
@@ -289,6 +293,7 @@ class cuda_sampler {
   detail::device_array<detail::seen_token> listed_;
   detail::device_array<std::uint32_t> listed_count_;
   detail::device_array<detail::seen_slot> slots_;
+  detail::device_array<float> before_;
   detail::device_array<float> outside_;
 };
 

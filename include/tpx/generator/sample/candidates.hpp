@@ -185,15 +185,19 @@ class candidates {
     forget();
   }
 
-  /// Gives each candidate of at least `from` the logit f(token, logit), which may not be larger.
+  /// The same of those that are not in a list, which is ascending.
   template <class F>
-  void edit_from(float from, F f) {
-    settle();
+  void for_each_unlisted(std::span<token_id const> list, float from, F f) {
     for_each_from(from, [&](token_id token, float logit) {
-      float const now = f(token, logit);
-      if (now != logit) {
-        edit(token, [now](float) { return now; });
-      }
+      if (!std::binary_search(list.begin(), list.end(), token)) { f(token, logit); }
+    });
+  }
+  /// These get the logit f(logit), which may not be larger.
+  template <class F>
+  void edit_unlisted(std::span<token_id const> list, float from, F f) {
+    settle();
+    for_each_unlisted(list, from, [&](token_id token, float logit) {
+      if (f(logit) != logit) { edit(token, f); }
     });
   }
 
@@ -206,7 +210,6 @@ class candidates {
     reduction_.sum(std::span{&mine, 1});
     return mine;
   }
-  [[nodiscard]] std::uint64_t fixed_mass(float logit) { return detail::fixed_mass(logit, best()); }
 
   /// Gives each candidate among the last `count` tokens of the history the logit f(logit, most,
   /// sum), of what fade(back) tells of its occurrences: back is 1 for the last token of all.
@@ -234,9 +237,6 @@ class candidates {
         edit(entry.token, [&](float logit) { return f(logit, entry.bias); });
       }
     });
-  }
-  [[nodiscard]] bool listed(std::span<token_id const> list, token_id token) const {
-    return std::binary_search(list.begin(), list.end(), token);
   }
 
   /// Gives each candidate that stage.find finds in the history the logit f(logit, penalty).

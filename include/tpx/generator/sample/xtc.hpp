@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/sample/scalar.hpp>
 #include <tpx/generator/sample/stage.hpp>
 
 namespace tpx::sample {
@@ -30,27 +31,26 @@ struct Xtc {
   _CCCL_EXEC_CHECK_DISABLE
   template <class C>
   TPX_HD void apply(C& c) const {
+    float const best = c.best();
     double const total = static_cast<double>(c.fixed_total());
     float const from =
-      c.best() + static_cast<float>(detail::ln(static_cast<double>(threshold)) + c.log_total());
+      best + static_cast<float>(detail::ln(static_cast<double>(threshold)) + c.log_total());
     std::uint64_t least = 0;  // the key, turned round: none is 0
-    c.for_each_from(from, [&](token_id token, float logit) {
+    c.for_each_unlisted(keep, from, [&](token_id, float logit) {
       std::uint64_t const key = ~detail::order_key(logit);
-      if (key > least && !c.listed(keep, token)) { least = key; }
+      if (key > least) { least = key; }
     });
     float const stays = detail::from_order_key(~static_cast<std::uint32_t>(c.largest(least)));
     std::uint64_t mass = 0;
-    c.for_each_from(from, [&](token_id token, float logit) {
-      if (logit > stays && !c.listed(keep, token)) { mass += c.fixed_mass(logit); }
+    c.for_each_unlisted(keep, from, [&](token_id, float logit) {
+      if (logit > stays) { mass += detail::fixed_of(detail::mass_of(logit, best)); }
     });
     mass = c.sum(mass);
     if (mass == 0) { return; }
     double const m = static_cast<double>(mass) / total;
     double const p = static_cast<double>(probability);
     auto const by = static_cast<float>(detail::ln((1 - p) / (1 + detail::product(p, m) / (1 - m))));
-    c.edit_from(from, [&](token_id token, float logit) {
-      return logit > stays && !c.listed(keep, token) ? logit + by : logit;
-    });
+    c.edit_unlisted(keep, from, [=](float logit) { return logit > stays ? logit + by : logit; });
   }
 };
 static_assert(sampler_stage<Xtc>);

@@ -30,4 +30,12 @@ namespace tpx::detail {
   return std::uint64_t{(bits & 0x7fffffu) | 0x800000u} << 17 >> (down < 63 ? down : 63);
 }
 
+/// What these do for sixteen lanes; x <= 0.
+TPX_HD inline void exp_or_zero(float& x) {
+  x = mass_of(x, 0);
+}
+TPX_HD inline void absolute(float& x) {
+  x = x < 0 ? -x : x;
+}
+
 }  // namespace tpx::detail
