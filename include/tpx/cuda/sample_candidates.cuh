@@ -81,7 +81,8 @@ class cuda_candidates : public detail::cuda_logits {
 
   template <class F>
   __device__ void for_each_from(float from, F f) const {
-    for_each([&](std::uint32_t token, float x) {
+    each_of(seen(most()) >= from, [&](std::uint32_t token, float raw) {
+      float const x = seen(raw);
       if (x >= from && x > detail::no_logit) { f(static_cast<token_id>(token), x); }
     });
   }
@@ -166,6 +167,8 @@ class cuda_candidates : public detail::cuda_logits {
     detail::seen_token const* const seen_ = list_.tokens;
     unsigned const seen_count_ = *list_.count;
     unsigned const seen_room_ = list_.room;
+    auto& touched = detail::shared_of_block().low;  // whose tokens are edited
+    touched[threadIdx.x] = 0;
     auto const edit = [&](float& logit, detail::seen_token const& by) {
       if (!(logit > detail::no_logit)) { return; }
       logit = f(logit, by.most, by.sum);
@@ -178,6 +181,7 @@ class cuda_candidates : public detail::cuda_logits {
         for (unsigned i = 0; i < seen_count_; ++i) {
           if (static_cast<std::uint32_t>(seen_[i].token) == token) {
             edit(part_.logits[threadIdx.x], seen_[i]);
+            touched[threadIdx.x] = 1;
           }
         }
       });
@@ -187,11 +191,15 @@ class cuda_candidates : public detail::cuda_logits {
         detail::seen_token const by = seen_[i];  // on its way before the count is there
         if (i >= seen_count_) { break; }
         unsigned const at = static_cast<std::uint32_t>(by.token) - part_.begin;
-        if (at < part_.count) { edit(part_.logits[at], by); }
+        if (at >= part_.count) { continue; }
+        edit(*part_.at(at), by);
+        touched[at % detail::part_stride / 4] = 1;
       }
     }
     __syncthreads();
-    changed();
+    if (touched[threadIdx.x] != 0) { look_again(); }
+    raw_known_ = false;
+    forget();
   }
 
   [[nodiscard]] __device__ std::uint64_t largest(std::uint64_t mine) {
@@ -242,10 +250,6 @@ class cuda_candidates : public detail::cuda_logits {
   template <class F>
   __device__ void change(F f) {
     rewrite(f);
-    changed();
-  }
-
-  __device__ void changed() {
     look_again();
     raw_known_ = false;
     forget();

@@ -21,10 +21,11 @@ struct sample_launch {
   token_logprob* tops;              // (rows, 2, max_top), too
   std::uint32_t max_top;
   token_lists lists;
-  float* before;        // (rows, vocab), where a stage looks back
-  std::uint32_t vocab;  // of a row's columns, those that are tokens
-  std::uint32_t part;   // tokens of a block, a multiple of 256
-  float* outside;       // (rows, part), where a row does not fit shared memory; or null
+  float* before;         // (rows, vocab), where a stage looks back
+  std::uint32_t vocab;   // of a row's columns, those that are tokens
+  std::uint32_t part;    // tokens of a block, a multiple of 256
+  std::uint32_t inside;  // of them in shared memory
+  float* outside;        // (blocks, part - inside)
 };
 
 template <class T, class... Stages>
@@ -66,24 +67,29 @@ __device__ void tell_stage(cuda_candidates& c, Chosen const& chosen, token_id to
 }
 
 /// What a block does.
-template <bool Outside, class T, class... Stages>
+template <class T, class... Stages>
 __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   auto* const reach = reinterpret_cast<float*>(memory_of_block() + sizeof(sample_shared));
-  unsigned const i = blockIdx.x / team_size();
-  sample_part part{.logits = reach + work.part / chunk_rows,
-                   .reach = reach,
-                   .begin = team_rank() * work.part,
-                   .count = work.part};
-  if constexpr (Outside) { part.logits = work.outside + std::size_t{i} * work.part; }
+  sample_part const part{
+    .logits = reach + work.part / chunk_rows,
+    .outside = work.outside + std::size_t{blockIdx.x} * (work.part - work.inside),
+    .reach = reach,
+    .begin = team_rank() * work.part,
+    .count = work.part,
+    .inside = work.inside};
 
   using lists = list_layout<Stages...>;
+  let_next_launch_begin();
+  team_begin();
   if constexpr (lists::looking == 0) { wait_for_launches_before(); }
+  unsigned const i = blockIdx.x / team_size();
+  T const* const logits = logits_of(work, i);
+  part_taker<T> taker{logits, work.vocab, part};
   std::size_t const r = slot_of(work.batch, i);
   device_row<Stages...> const row = work.rows[r];
-  logits_view<T> const view{logits_of(work, i), work.vocab, row.end, row.mask};
+  logits_view<T> const view{logits, work.vocab, row.end, row.mask};
   sample_state<Stages...> memory = row.memory;
-  cuda_candidates c{part, take_part(view, part), row.seed, row.step};
-  __syncthreads();
+  cuda_candidates c{part, taker.take(view), row.seed, row.step};
   team_meet();
   if constexpr (lists::looking > 0) { wait_for_launches_before(); }  // logits came before the lists
   if constexpr ((looking_back<Stages> || ...)) { c.remember_in(work.before + r * work.vocab); }
@@ -107,7 +113,6 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
       look_at_raw(c.team(), view, part, row.logprobs, top + work.max_top, row.raw_top, result);
     }
   }
-  team_meet();
   if (team_rank() != 0 || threadIdx.x != 0) { return; }
   if (result.status != sample_status::ok) {
     result.token = -1;
@@ -125,10 +130,10 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
 }
 
 /// A cluster, or a block, for each row.
-template <bool Outside, class T, class... Stages>
-__global__ void __launch_bounds__(sample_threads, 2)
+template <class T, class... Stages>
+__global__ void __launch_bounds__(sample_threads, 1)
   sample_rows(sample_launch<T, Stages...> const work) {
-  sample_row<Outside>(work);
+  sample_row(work);
 }
 
 }  // namespace tpx::detail

@@ -24,7 +24,7 @@ class cuda_logits {
     return raw >= floor_ ? raw * scale_ : no_logit;
   }
   /// The logit at a place of this block's part.
-  [[nodiscard]] __device__ float at(unsigned i) const { return seen(part_.logits[i]); }
+  [[nodiscard]] __device__ float at(unsigned i) const { return seen(*part_.at(i)); }
 
   /// Calls f(token, logit) for this thread's tokens.
   template <class F>
@@ -47,38 +47,51 @@ class cuda_logits {
   [[nodiscard]] __device__ bool are_few() const { return part_.left != nullptr; }
 
   /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
-  /// many.
+  /// many. `any`: whether this thread may have one.
   template <class F>
-  [[nodiscard]] __device__ bool collect(F keep, collected_token& to) const {
-    auto& shared = shared_of_block();
-    if (threadIdx.x == 0) { shared.collected = 0; }
-    __syncthreads();
-    each_raw([&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
-      if (!(raw >= floor && keep(raw * scale))) { return; }
-      std::uint32_t const i = atomicAdd(&shared.collected, 1u);
-      if (i >= sample_threads) { return; }
-      shared.logits[i] = raw;
-      shared.tokens[i] = token;
+  [[nodiscard]] __device__ bool collect(bool any, F keep, collected_token& to) {
+    start_collecting();
+    each_of(any, [&, floor = floor_, scale = scale_](std::uint32_t token, float raw) {
+      if (raw >= floor && keep(raw * scale)) { put_collected(raw, token); }
     });
+    std::uint64_t none = 0;
+    return end_collecting(to, none);
+  }
+
+  /// In steps: what any thread puts, all get.
+  __device__ void start_collecting() const {
     __syncthreads();
-    unsigned const lane = threadIdx.x % 32;
+    if (threadIdx.x == 0) { shared_of_block().collected = 0; }
+    __syncthreads();
+  }
+  __device__ void put_collected(float raw, std::uint32_t token) const {
+    auto& shared = shared_of_block();
+    unsigned const room = 2 * sample_threads / team_size();
+    std::uint32_t const i = atomicAdd(&shared.collected, 1u);
+    if (i < room) { shared.found[team_rank() * room + i] = {__float_as_uint(raw), token}; }
+  }
+  /// Adds up `sum`, of which all threads of a block have the same, over the blocks.
+  [[nodiscard]] __device__ bool end_collecting(collected_token& to, std::uint64_t& sum) {
+    auto& shared = shared_of_block();
     unsigned const size = team_size();
-    if (threadIdx.x < size) { *peer(&shared.counts[team_rank()], lane) = shared.collected; }
-    team_sync();
-    std::uint32_t const theirs = lane < size ? shared.counts[lane] : 0;
-    to.count = static_cast<std::uint32_t>(join_warp(theirs, joined_by::sum));
-    if (to.count > sample_threads) {
-      team_sync();
-      return false;
-    }
+    unsigned const room = 2 * sample_threads / size;  // of a block
+    auto* const mine = reinterpret_cast<ulonglong2*>(shared.found + team_rank() * room);
+    __syncthreads();
+    ulonglong2 const told = team_.give(mine, room / 2, {shared.collected, sum});
+    sum = join_warp(told.y, joined_by::sum);
+    auto const theirs = static_cast<std::uint32_t>(told.x);
+    to.count = __reduce_add_sync(~0u, theirs);
+    if (to.count > sample_threads || __any_sync(~0u, theirs > room)) { return false; }
+    if (threadIdx.x / 32 * 32 >= to.count) { return true; }
     std::uint32_t at = threadIdx.x;
     bool found = false;
     TPX_ROLLED
     for (unsigned r = 0; r < size; ++r) {
       std::uint32_t const n = __shfl_sync(~0u, theirs, static_cast<int>(r));
       if (!found && at < n) {
-        to.raw = *peer(&shared.logits[at], r);
-        to.token = *peer(&shared.tokens[at], r);
+        uint2 const it = shared.found[r * room + at];
+        to.raw = __uint_as_float(it.x);
+        to.token = it.y;
         found = true;
       }
       at -= n;
@@ -92,10 +105,10 @@ class cuda_logits {
     shared.few_logits[threadIdx.x] = to.raw;
     shared.few_tokens[threadIdx.x] = to.token;
     part_ = {.logits = shared.few_logits,
-             .reach = nullptr,
              .left = shared.few_tokens,
-             .begin = 0,
-             .count = to.count};
+             .count = to.count,
+             .inside = sample_threads};
+    mine_.most = to.raw;
   }
 
  protected:
@@ -103,6 +116,7 @@ class cuda_logits {
   __device__ void cut_off(float floor) { floor_ = fmaxf(floor_, unscaled(floor)); }
   __device__ void settle() {
     if (scale_ != 1 || floor_ > no_logit) {
+      mine_ = {.most = seen(mine_.most), .nan = mine_.spoiled()};
       rewrite([](std::uint32_t, float x) { return x; });
     }
   }
@@ -110,29 +124,74 @@ class cuda_logits {
   /// Every token gets the logit f(token, logit).
   template <class F>
   __device__ void rewrite(F f) {
-    TPX_ROLLED
-    for (unsigned i = threadIdx.x; i < part_.count; i += sample_threads) {
-      part_.logits[i] = f(part_.token(i), at(i));
+    sample_part const part = part_;
+    if (are_few()) {
+      unsigned const i = threadIdx.x;
+      if (i < part.count) { part.logits[i] = f(part.left[i], at(i)); }
+    } else {
+      TPX_ROLLED
+      for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
+        float* const x = part.at(i);
+        TPX_UNROLL
+        for (unsigned k = 0; k < 4; ++k) { x[k] = f(part.begin + i + k, seen(x[k])); }
+      }
     }
     scale_ = 1;
     floor_ = no_logit;
   }
 
+  /// After some of this thread's tokens have changed.
   __device__ void look_again() {
     mine_ = {.nan = mine_.nan};
-    for_each([this](std::uint32_t, float x) { mine_.add(x); });
+    each_raw([this](std::uint32_t, float x) { mine_.add(x); });
   }
 
   sample_part part_;
   running_best mine_;
 
+  /// Calls f(token, stored logit) for all tokens of those threads that say so: a warp looks at one
+  /// thread's at a time, so that few threads' take no longer than many's.
+  template <class F>
+  __device__ void each_of(bool mine, F f) const {
+    sample_part const part = part_;
+    if (are_few()) {
+      if (mine && threadIdx.x < part.count) { f(part.left[threadIdx.x], part.logits[threadIdx.x]); }
+      return;
+    }
+    unsigned const lane = threadIdx.x % 32;
+    TPX_ROLLED
+    for (unsigned left = __ballot_sync(~0u, mine); left != 0; left &= left - 1) {
+      unsigned const whose =
+        threadIdx.x - lane + static_cast<unsigned>(__ffs(static_cast<int>(left))) - 1;
+      TPX_ROLLED
+      for (unsigned i = whose * 4 + lane * part_stride; i < part.count; i += 32 * part_stride) {
+        float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
+        std::uint32_t const token = part.begin + i;
+        f(token, x.x);
+        f(token + 1, x.y);
+        f(token + 2, x.z);
+        f(token + 3, x.w);
+      }
+    }
+  }
+
  private:
   template <class F>
   __device__ void each_raw(F f) const {
     sample_part const part = part_;
-#pragma unroll 4
-    for (unsigned i = threadIdx.x; i < part.count; i += sample_threads) {
-      f(part.token(i), part.logits[i]);
+    if (are_few()) {
+      unsigned const i = threadIdx.x;
+      if (i < part.count) { f(part.left[i], part.logits[i]); }
+      return;
+    }
+#pragma unroll 2
+    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
+      float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
+      std::uint32_t const token = part.begin + i;
+      f(token, x.x);
+      f(token + 1, x.y);
+      f(token + 2, x.z);
+      f(token + 3, x.w);
     }
   }
 

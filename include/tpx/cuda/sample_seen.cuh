@@ -167,9 +167,7 @@ __device__ void look_at_history(Work const& work, Row const& row, std::size_t r)
 template <class... Stages>
 __global__ void __launch_bounds__(sample_threads) see_rows(seen_launch<Stages...> const work) {
   wait_for_launches_before();
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
+  let_next_launch_begin();
   using lists = list_layout<Stages...>;
   std::size_t const r = slot_of(work.batch, blockIdx.x / lists::looking);
   (look_at_history<Stages, lists>(work, work.rows[r], r), ...);

@@ -3,6 +3,7 @@
 
 #include <tpx/cuda/sample_candidates.cuh>
 #include <tpx/cuda/sample_histogram.cuh>
+#include <tpx/cuda/sample_stretch.cuh>
 #include <tpx/generator/sample/select.hpp>
 
 namespace tpx {
@@ -27,9 +28,10 @@ struct cuda_order {
       : counts{count}, by_logit{logit}, passes{pass}, center{middle} {}
 };
 
-/// `selection` on a GPU: a histogram over 1/16 nats says which bucket the limit falls into. Of few
-/// candidates in there each thread compares one with all; of many, histograms over their bits say
-/// which it is.
+/// `selection` on a GPU: of few candidates each thread compares one with all. Many are narrowed to
+/// few around the limit; where that fails, or they are ordered by something else than the logit, a
+/// histogram over 1/16 nats says which bucket the limit falls into, and histograms over the bits of
+/// what is in there which it is.
 class cuda_selection {
  public:
   __device__ cuda_selection(cuda_candidates& from, cuda_order const& order)
@@ -40,6 +42,14 @@ class cuda_selection {
     sample_shared const& shared = shared_of_block();
     bool const narrows = order_.counts && limit.number < sample_threads;
     if (!from_.are_few() && !(narrows && narrow_to_largest(limit.number))) {
+      weight_stretch around;
+      collected_token near;
+      if (order_.by_logit && narrow_to_limit(
+                               from_, best_, order_.counts, limit,
+                               [self = *this](float x) { return self.weight(x); }, around, near)) {
+        float const x = threadIdx.x < near.count ? near.raw : no_logit;
+        return among(x, near.count, around.limit, around.above);
+      }
       row_histogram histogram;
       from_.for_each([&, self = *this](std::uint32_t, float x) {
         if (!(x > no_logit)) { return; }
@@ -56,47 +66,53 @@ class cuda_selection {
       std::uint64_t const above = shared.above;
       collected_token found;
       bool const few = from_.collect(
-        [&, self = *this](float x) { return x > no_logit && self.bucket(x) == in; }, found);
+        true, [&, self = *this](float x) { return x > no_logit && self.bucket(x) == in; }, found);
       if (!few) { return among_many(in, number, above); }
       float const x = threadIdx.x < found.count ? found.raw * from_.scale() : no_logit;
       return among(x, found.count, number, above);
     }
     unsigned const count = from_.part().count;
     float const x = threadIdx.x < count ? from_.at(threadIdx.x) : no_logit;
-    std::uint64_t const total = from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
+    std::uint64_t const total =
+      limit.part < 0 ? 0 : from_.join(x > no_logit ? weight(x) : 0, joined_by::sum);
     return among(x, count, limit.of(total), 0);
   }
 
  private:
   /// Leaves those alone that may be among the `count` largest, if they are few. As large as the
-  /// `count`-th of the warps' largest are at least so many.
+  /// `count`-th largest of 512 groups' largest are at least so many.
   [[nodiscard]] __device__ bool narrow_to_largest(std::uint64_t count) const {
+    if (count == 0) { return false; }
     sample_shared& shared = shared_of_block();
-    unsigned const tops = team_size() * sample_warps;
-    if (count > tops || count == 0) { return false; }
-    std::uint32_t const top = __reduce_max_sync(~0u, order_key(from_.seen(from_.most())));
-    if (threadIdx.x % 32 == 0) { shared.tops[threadIdx.x / 32] = top; }
-    team_sync();
     unsigned const t = threadIdx.x;
-    if (t == 0) { shared.bucket = 0; }
-    std::uint32_t const mine =
-      t < tops ? *peer(&shared.tops[t % sample_warps], t / sample_warps) : 0;
-    shared.low[t] = mine;
-    __syncthreads();
-    if (t < tops) {
-      std::uint32_t over = 0;
-      std::uint32_t equal = 0;
-#pragma unroll 4
-      for (unsigned i = 0; i < tops; ++i) {
-        over += shared.low[i] > mine ? 1 : 0;
-        equal += shared.low[i] == mine ? 1 : 0;
-      }
-      if (over < count && over + equal >= count) { shared.bucket = mine; }
+    unsigned const size = team_size();
+    unsigned const groups = sample_threads / size;  // of a block, `size` threads each
+    float const most = from_.seen(from_.most());
+    std::uint32_t top = order_key(most);
+    TPX_ROLLED
+    for (unsigned lanes = size / 2; lanes > 0; lanes /= 2) {
+      std::uint32_t const other = __shfl_xor_sync(~0u, top, static_cast<int>(lanes));
+      top = other > top ? other : top;
     }
+    auto* const mine = shared.tops + team_rank() * groups;
+    if (t % size == 0) { mine[t / size] = top; }
     __syncthreads();
-    float const least = from_order_key(shared.bucket);
+    static_cast<void>(from_.team().give(reinterpret_cast<ulonglong2*>(mine), groups / 4, {0, 0}));
+    top = shared.tops[t];
+    // Between these; that a few more pass does no harm.
+    std::uint32_t low = order_key(no_logit);
+    std::uint32_t high = order_key(best_) + 1;
+    auto const wanted = static_cast<int>(count);
+    while (high - low > 1) {
+      std::uint32_t const middle = low + (high - low) / 2;
+      int const passing = __syncthreads_count(top >= middle ? 1 : 0);
+      (passing >= wanted ? low : high) = middle;
+      if (passing >= wanted && passing <= wanted + wanted / 8) { break; }
+    }
+    float const least = from_order_key(low);
     collected_token found;
-    if (!from_.collect([&](float x) { return x > no_logit && x >= least; }, found)) {
+    if (!from_.collect(
+          most >= least, [&](float x) { return x > no_logit && x >= least; }, found)) {
       return false;
     }
     from_.narrow(found);
@@ -107,12 +123,38 @@ class cuda_selection {
   [[nodiscard]] __device__ float among(float x, unsigned count, std::uint64_t limit,
                                        std::uint64_t above) const {
     sample_shared& shared = shared_of_block();
+    unsigned const t = threadIdx.x;
     std::uint32_t const key = x > no_logit ? order_key(order_.place(x)) : 0;
-    shared.low[threadIdx.x] = key;
-    shared.histogram[threadIdx.x] = key != 0 ? weight(x) : 0;
-    if (threadIdx.x == 0) { shared.bucket = 0; }
+    std::uint64_t const mine = key != 0 ? weight(x) : 0;
+    unsigned at = t;
+    if (count > few) {  // halves, until few are left
+      auto low = ~static_cast<std::uint32_t>(
+        from_.join_block(key != 0 ? std::uint32_t{~key} : 0, joined_by::max));
+      auto high = static_cast<std::uint32_t>(from_.join_block(key, joined_by::max));
+      while (low < high && count > few) {
+        std::uint32_t const middle = low + (high - low) / 2 + 1;
+        bool const upper = key >= middle && key <= high;
+        std::uint64_t const sum = from_.join_block(upper ? mine : 0, joined_by::sum);
+        if (above + sum > limit) {
+          low = middle;
+        } else {
+          above += sum;
+          high = middle - 1;
+        }
+        count = static_cast<unsigned>(__syncthreads_count(key >= low && key <= high));
+      }
+      if (t == 0) { shared.collected = 0; }
+      __syncthreads();
+      bool const in = key >= low && key <= high;
+      at = in ? atomicAdd(&shared.collected, 1u) : sample_threads;
+    }
+    if (at < count) {
+      shared.low[at] = key;
+      shared.histogram[at] = mine;
+    }
+    if (t == 0) { shared.bucket = 0; }
     __syncthreads();
-    if (key != 0) {
+    if (at < count && key != 0) {
       std::uint64_t over = above;
       std::uint64_t equal = 0;
 #pragma unroll 4
@@ -174,10 +216,11 @@ class cuda_selection {
       fminf((first_ - order_.place(x)) * per_nat, static_cast<float>(sample_threads - 1)));
   }
   [[nodiscard]] __device__ std::uint64_t weight(float x) const {
-    return order_.counts ? 1 : fixed_of(mass_of(x, best_));
+    return order_.counts ? (x > no_logit ? 1 : 0) : fixed_of(mass_of(x, best_));
   }
 
   static constexpr float per_nat = 16;  // buckets
+  static constexpr unsigned few = 64;
 
   cuda_candidates& from_;
   cuda_order order_;

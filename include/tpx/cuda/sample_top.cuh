@@ -43,7 +43,8 @@ __device__ __noinline__ void look_at_raw(sample_team& team, logits_view<T> row,
   row.mask = nullptr;
   row.end = row.there;
   __syncthreads();
-  cuda_candidates raw{part, take_part(row, part), 0, 0};
+  part_taker<T> taker{row.logits, row.there, part};
+  cuda_candidates raw{part, taker.take(row), 0, 0};
   raw.team() = team;
   __syncthreads();
   float const best = raw.best();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tpx/cuda/sample_kernel.cuh>
+#include <tpx/cuda/sample_launch.cuh>
 #include <tpx/cuda/sample_memory.cuh>
 #include <tpx/cuda/sample_seen.cuh>
 #include <tpx/generator/sampler.hpp>
@@ -57,7 +58,6 @@ class cuda_sampler {
       detail::cuda_check(cudaDeviceGetAttribute(&to, what, device), "asking what a device can");
     };
     ask(major, cudaDevAttrComputeCapabilityMajor);
-    ask(processors_, cudaDevAttrMultiProcessorCount);
     ask(shared_limit_, cudaDevAttrMaxSharedMemoryPerBlockOptin);
     clusters_ = major >= 9;
     results_ = detail::make_pinned_array<cuda_sampled>(options.rows);
@@ -79,9 +79,13 @@ class cuda_sampler {
     for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
     prepare<float>();
     prepare<bfloat16>();
-    if (!clusters_ || layout(1).outside) {
-      outside_ = detail::make_device_array<float>(options.rows * layout(1).part);
+    if (clusters_) { count_clusters(); }
+    std::size_t outside = 0;
+    for (std::size_t n = 1; n <= options.rows; ++n) {
+      plan const p = layout(n);
+      outside = std::max(outside, n * p.blocks * (p.part - p.inside));
     }
+    if (outside > 0) { outside_ = detail::make_device_array<float>(outside); }
     detail::cuda_check(cudaStreamSynchronize(nullptr), "making a sampler");
   }
 
@@ -189,47 +193,35 @@ class cuda_sampler {
       .before = before_.get(),
       .vocab = static_cast<std::uint32_t>(options_.vocab),
       .part = p.part,
+      .inside = p.inside,
       .outside = outside_.get()};
-    unsigned const grid = static_cast<unsigned>(rows) * p.blocks;
-    if (p.outside) {
-      launch(detail::sample_rows<true, T, Stages...>, grid, p, stream, work);
-    } else {
-      launch(detail::sample_rows<false, T, Stages...>, grid, p, stream, work);
-    }
+    launch(detail::sample_rows<T, Stages...>, static_cast<unsigned>(rows) * p.blocks, p, stream,
+           work);
   }
 
-  /// How rows are shared out to blocks.
-  struct plan {
-    unsigned blocks;
-    std::uint32_t part = 0;
-    unsigned bytes = 0;  // of shared memory
-    bool outside = false;
-  };
+  using plan = detail::sample_plan;
 
-  [[nodiscard]] plan layout(std::size_t rows) const {
-    unsigned blocks = 1;
-    if (clusters_) {
-      blocks = options_.blocks != 0                                 ? options_.blocks
-               : rows * 16 <= static_cast<std::size_t>(processors_) ? 16u
-                                                                    : 8u;
-    }
+  [[nodiscard]] plan shared_by(unsigned blocks) const {
     constexpr std::size_t chunk = detail::chunk_size;
-    while (blocks > 1 && (blocks - 1) * chunk >= options_.columns) { blocks /= 2; }
-    auto const bytes_of = [](std::size_t part, bool outside) {
-      return sizeof(detail::sample_shared) + part / detail::chunk_rows * sizeof(float) +
-             (outside ? 0 : part * sizeof(float));
-    };
-    while (true) {
-      std::size_t const part = (options_.columns + blocks * chunk - 1) / (blocks * chunk) * chunk;
-      bool const fits = bytes_of(part, false) <= static_cast<std::size_t>(shared_limit_);
-      if (fits || !clusters_ || blocks == 16) {
-        if (!fits) { blocks = 1; }
-        std::size_t const whole = fits ? part : (options_.columns + chunk - 1) / chunk * chunk;
-        return {blocks, static_cast<std::uint32_t>(whole),
-                static_cast<unsigned>(bytes_of(whole, !fits)), !fits};
-      }
-      blocks *= 2;
+    std::size_t const part = (options_.columns + blocks * chunk - 1) / (blocks * chunk) * chunk;
+    std::size_t const rest =
+      sizeof(detail::sample_shared) + part / detail::chunk_rows * sizeof(float);
+    std::size_t const room = (static_cast<std::size_t>(shared_limit_) - rest) / sizeof(float);
+    std::size_t const inside =
+      part <= room ? part : room / detail::part_stride * detail::part_stride;
+    return {blocks, static_cast<std::uint32_t>(part), static_cast<std::uint32_t>(inside),
+            static_cast<unsigned>(rest + inside * sizeof(float))};
+  }
+
+  /// As many blocks a row as let all rows run at once, and two if they cannot.
+  [[nodiscard]] plan layout(std::size_t rows) const {
+    unsigned blocks = options_.blocks != 0 && clusters_ ? options_.blocks : 1;
+    if (options_.blocks == 0 && clusters_) {
+      for (blocks = 16; blocks > 2 && rows > static_cast<std::size_t>(at_once_[blocks]);
+           blocks /= 2) {}
     }
+    while (blocks > 1 && (blocks - 1) * detail::chunk_size >= options_.columns) { blocks /= 2; }
+    return shared_by(blocks);
   }
 
   void see(batch_row const* batch, std::size_t rows, cudaStream_t stream) {
@@ -246,23 +238,12 @@ class cuda_sampler {
            work);
   }
 
-  /// Where there are clusters, a kernel may begin while the one before it ends.
   template <class Kernel, class Work>
   void launch(Kernel* kernel, unsigned grid, plan const& p, cudaStream_t stream,
               Work const& work) const {
-    cudaLaunchAttribute attributes[2]{};
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim = {p.blocks, 1, 1};
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3{grid};
-    config.blockDim = dim3{detail::sample_threads};
-    config.dynamicSmemBytes = p.bytes;
-    config.stream = stream;
-    config.attrs = attributes;
-    config.numAttrs = clusters_ ? 2 : 0;
-    detail::cuda_check(cudaLaunchKernelEx(&config, kernel, work), "launching a sampler");
+    detail::sample_launch_config config{p, grid, stream};
+    if (!clusters_) { config.value.numAttrs = 0; }
+    detail::cuda_check(cudaLaunchKernelEx(&config.value, kernel, work), "launching a sampler");
   }
 
   /// Loads the kernels for a type of logits, which a launch in a graph cannot do.
@@ -278,14 +259,23 @@ class cuda_sampler {
           "preparing a sampler's clusters");
       }
     };
-    allow(detail::sample_rows<false, T, Stages...>);
-    allow(detail::sample_rows<true, T, Stages...>);
+    allow(detail::sample_rows<T, Stages...>);
+  }
+
+  /// Clusters of so many blocks that the GPU holds.
+  void count_clusters() {
+    for (unsigned blocks = 1; blocks <= 16; blocks *= 2) {
+      detail::sample_launch_config config{shared_by(blocks), blocks, nullptr};
+      detail::cuda_check(cudaOccupancyMaxActiveClusters(
+                           &at_once_[blocks], detail::sample_rows<float, Stages...>, &config.value),
+                         "asking how many clusters a GPU holds");
+    }
   }
 
   cuda_sampler_options options_;
-  int processors_ = 0;
   int shared_limit_ = 0;
   bool clusters_ = false;
+  int at_once_[17]{};  // rows, by blocks that share one
   detail::pinned_array<cuda_sampled> results_;
   detail::pinned_array<state> states_;
   detail::pinned_array<token_logprob> tops_;  // (rows, 2, max_top)

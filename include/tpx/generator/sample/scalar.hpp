@@ -25,9 +25,18 @@ namespace tpx::detail {
 
 /// A real of 0 to 1 in units of 2^-40, rounded down, as `fixed_lanes` counts it.
 [[nodiscard]] TPX_HD inline std::uint64_t fixed_of(float real) {
+#if defined(__CUDA_ARCH__)
+  // 20 bits and 20 bits: what is added to 2^23 and rounded down is a whole number.
+  float const high = __fmaf_rz(real, 0x1p20f, 0x1p23f);
+  float const rest = __fmaf_rz(real, 0x1p20f, 0x1p23f - high);
+  float const low = __fmaf_rz(rest, 0x1p20f, 0x1p23f);
+  return std::uint64_t{__float_as_uint(high) & 0x7fffffu} * (1u << 20) +
+         (__float_as_uint(low) & 0x7fffffu);
+#else
   auto const bits = __builtin_bit_cast(std::uint32_t, real);
   std::uint32_t const down = 127 - (bits >> 23);
   return std::uint64_t{(bits & 0x7fffffu) | 0x800000u} << 17 >> (down < 63 ? down : 63);
+#endif
 }
 
 /// What these do for sixteen lanes; x <= 0.
