@@ -13,9 +13,9 @@ struct cuda_sampler_options {
   std::size_t columns;                                       // logits of a row
   std::size_t rows = 1;                                      // at most, of a batch
   std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
-  std::size_t max_history = 4096;                            // room of a row's history at most
-  std::size_t max_top = 0;  // tokens of a list of the likeliest ones, at most
-  unsigned blocks = 0;      // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
+  std::size_t max_history = 4096;  // of a row, and tokens of a stage's list, at most
+  std::size_t max_top = 0;         // tokens of a list of the likeliest ones, at most
+  unsigned blocks = 0;             // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
 };
 
 /// What goes with a row of logits on a GPU. Spans are device memory, which stays the caller's and

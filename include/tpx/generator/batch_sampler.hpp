@@ -24,9 +24,8 @@ namespace tpx {
 ///   r.set(slot, request, chosen, memory)   the slot's from now on, all but logits and mask
 ///   r.mask(slot, mask)                     as sample_request's, until another; empty: none
 ///   r.guide(logits, negative, strength)    as tpx::guide; of a row that is sampled next
-///   r.sample(rows)                         begins to sample: steps, histories and memories of
-///   these
-///                                          slots move on with what is picked
+///   r.sample(rows)                         begins to: these slots' steps, histories and memories
+///                                          move on with what is picked
 ///   r.wait()                               until that is done
 ///   r.result(slot, request)                what came of it, or throws what is wrong with the row
 ///   r.memory(slot)                         what its stages remember
