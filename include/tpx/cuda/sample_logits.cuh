@@ -34,6 +34,20 @@ class cuda_logits {
     });
   }
 
+  /// The same by four, while they are not few.
+  template <class F>
+  __device__ void for_each_four(F f) const {
+    sample_part const part = part_;
+    float const floor = floor_;
+    float const scale = scale_;
+    auto const seen = [floor, scale](float raw) { return raw >= floor ? raw * scale : no_logit; };
+#pragma unroll 4
+    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
+      float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
+      f(seen(x.x), seen(x.y), seen(x.z), seen(x.w));
+    }
+  }
+
   /// Joins what all threads have.
   [[nodiscard]] __device__ std::uint64_t join(std::uint64_t x, joined_by how) {
     return team_.join(x, how, !are_few());
@@ -44,7 +58,9 @@ class cuda_logits {
   }
 
   /// Whether each thread has one candidate at most, and all blocks have the same.
-  [[nodiscard]] __device__ bool are_few() const { return part_.left != nullptr; }
+  [[nodiscard]] __device__ bool are_few() const {
+    return part_.left != nullptr;
+  }
 
   /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
   /// many. `any`: whether this thread may have one.
@@ -77,11 +93,16 @@ class cuda_logits {
     unsigned const room = 2 * sample_threads / size;  // of a block
     auto* const mine = reinterpret_cast<ulonglong2*>(shared.found + team_rank() * room);
     __syncthreads();
-    ulonglong2 const told = team_.give(mine, room / 2, {shared.collected, sum});
+    // Mostly a quarter of the room will do: the network takes longer for all of it.
+    ulonglong2 const told = team_.give(mine, room / 8, {shared.collected, sum});
     sum = join_warp(told.y, joined_by::sum);
     auto const theirs = static_cast<std::uint32_t>(told.x);
     to.count = __reduce_add_sync(~0u, theirs);
     if (to.count > sample_threads || __any_sync(~0u, theirs > room)) { return false; }
+    if (__any_sync(~0u, theirs > room / 4)) {
+      __syncthreads();
+      static_cast<void>(team_.give(mine, room / 2, {0, 0}));
+    }
     if (threadIdx.x / 32 * 32 >= to.count) { return true; }
     std::uint32_t at = threadIdx.x;
     bool found = false;
@@ -112,8 +133,12 @@ class cuda_logits {
   }
 
  protected:
-  __device__ void scale(float by) { scale_ *= by; }
-  __device__ void cut_off(float floor) { floor_ = fmaxf(floor_, unscaled(floor)); }
+  __device__ void scale(float by) {
+    scale_ *= by;
+  }
+  __device__ void cut_off(float floor) {
+    floor_ = fmaxf(floor_, unscaled(floor));
+  }
   __device__ void settle() {
     if (scale_ != 1 || floor_ > no_logit) {
       mine_ = {.most = seen(mine_.most), .nan = mine_.spoiled()};

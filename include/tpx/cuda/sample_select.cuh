@@ -42,11 +42,11 @@ class cuda_selection {
     sample_shared const& shared = shared_of_block();
     bool const narrows = order_.counts && limit.number < sample_threads;
     if (!from_.are_few() && !(narrows && narrow_to_largest(limit.number))) {
-      weight_stretch around;
+      weight_limit around;
       collected_token near;
       if (order_.by_logit && narrow_to_limit(
                                from_, best_, order_.counts, limit,
-                               [self = *this](float x) { return self.weight(x); }, around, near)) {
+                               [self = *this](float x) { return self.parts(x); }, around, near)) {
         float const x = threadIdx.x < near.count ? near.raw : no_logit;
         return among(x, near.count, around.limit, around.above);
       }
@@ -88,28 +88,33 @@ class cuda_selection {
     unsigned const size = team_size();
     unsigned const groups = sample_threads / size;  // of a block, `size` threads each
     float const most = from_.seen(from_.most());
-    std::uint32_t top = order_key(most);
+    float top = most;
     TPX_ROLLED
     for (unsigned lanes = size / 2; lanes > 0; lanes /= 2) {
-      std::uint32_t const other = __shfl_xor_sync(~0u, top, static_cast<int>(lanes));
-      top = other > top ? other : top;
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, static_cast<int>(lanes)));
     }
     auto* const mine = shared.tops + team_rank() * groups;
     if (t % size == 0) { mine[t / size] = top; }
     __syncthreads();
     static_cast<void>(from_.team().give(reinterpret_cast<ulonglong2*>(mine), groups / 4, {0, 0}));
     top = shared.tops[t];
-    // Between these; that a few more pass does no harm.
-    std::uint32_t low = order_key(no_logit);
-    std::uint32_t high = order_key(best_) + 1;
+    // Halves, until about so many pass: that a few more do does no harm.
     auto const wanted = static_cast<int>(count);
-    while (high - low > 1) {
-      std::uint32_t const middle = low + (high - low) / 2;
-      int const passing = __syncthreads_count(top >= middle ? 1 : 0);
-      (passing >= wanted ? low : high) = middle;
-      if (passing >= wanted && passing <= wanted + wanted / 8) { break; }
+    std::uint64_t const lowest =
+      from_.join_block(top > no_logit ? std::uint32_t{~order_key(top)} : 0, joined_by::max);
+    float least = from_order_key(~static_cast<std::uint32_t>(lowest));
+    if (__syncthreads_count(top >= least ? 1 : 0) < wanted) {
+      least = -0x1.fffffep127f;
+    } else {
+      float over = best_;
+      while (true) {
+        float const middle = least + (over - least) * 0.5f;
+        if (!(middle > least && middle < over)) { break; }
+        int const passing = __syncthreads_count(top >= middle ? 1 : 0);
+        (passing >= wanted ? least : over) = middle;
+        if (passing >= wanted && passing <= wanted + wanted / 8) { break; }
+      }
     }
-    float const least = from_order_key(low);
     collected_token found;
     if (!from_.collect(
           most >= least, [&](float x) { return x > no_logit && x >= least; }, found)) {
@@ -126,27 +131,30 @@ class cuda_selection {
     unsigned const t = threadIdx.x;
     std::uint32_t const key = x > no_logit ? order_key(order_.place(x)) : 0;
     std::uint64_t const mine = key != 0 ? weight(x) : 0;
+    std::uint32_t low = 0;
+    std::uint32_t high = ~0u;
     unsigned at = t;
+    __syncthreads();    // what was found last has been read
     if (count > few) {  // halves, until few are left
-      auto low = ~static_cast<std::uint32_t>(
+      low = ~static_cast<std::uint32_t>(
         from_.join_block(key != 0 ? std::uint32_t{~key} : 0, joined_by::max));
-      auto high = static_cast<std::uint32_t>(from_.join_block(key, joined_by::max));
+      high = static_cast<std::uint32_t>(from_.join_block(key, joined_by::max));
       while (low < high && count > few) {
         std::uint32_t const middle = low + (high - low) / 2 + 1;
         bool const upper = key >= middle && key <= high;
         std::uint64_t const sum = from_.join_block(upper ? mine : 0, joined_by::sum);
-        if (above + sum > limit) {
-          low = middle;
-        } else {
-          above += sum;
-          high = middle - 1;
-        }
-        count = static_cast<unsigned>(__syncthreads_count(key >= low && key <= high));
+        bool const passes = above + sum > limit;
+        above += passes ? 0 : sum;
+        (passes ? low : high) = passes ? middle : middle - 1;
+        count = static_cast<unsigned>(__syncthreads_count(key >= low && key <= high ? 1 : 0));
+      }
+      if (low >= high) {  // all of them are equal
+        std::uint64_t const sum = from_.join_block(key == low ? mine : 0, joined_by::sum);
+        return passes_at(above, sum, limit) ? finish(low, above, limit) : no_logit;
       }
       if (t == 0) { shared.collected = 0; }
       __syncthreads();
-      bool const in = key >= low && key <= high;
-      at = in ? atomicAdd(&shared.collected, 1u) : sample_threads;
+      at = key >= low && key <= high ? atomicAdd(&shared.collected, 1u) : sample_threads;
     }
     if (at < count) {
       shared.low[at] = key;
@@ -154,24 +162,34 @@ class cuda_selection {
     }
     if (t == 0) { shared.bucket = 0; }
     __syncthreads();
-    if (at < count && key != 0) {
-      std::uint64_t over = above;
-      std::uint64_t equal = 0;
-#pragma unroll 4
-      for (unsigned i = 0; i < count; ++i) {
-        std::uint32_t const other = shared.low[i];
-        std::uint64_t const weight = shared.histogram[i];
-        over += other > key ? weight : 0;
-        equal += other == key ? weight : 0;
-      }
-      if (over <= limit && over + equal > limit) {
-        shared.bucket = key;
+    // Each warp compares some with all.
+    static_assert(few == 64);
+    unsigned const lane = t % 32;
+    std::uint32_t const first = lane < count ? shared.low[lane] : 0;
+    std::uint32_t const second = lane + 32 < count ? shared.low[lane + 32] : 0;
+    std::uint64_t const first_weight = lane < count ? shared.histogram[lane] : 0;
+    std::uint64_t const second_weight = lane + 32 < count ? shared.histogram[lane + 32] : 0;
+    for (unsigned i = t / 32; i < count; i += sample_warps) {
+      std::uint32_t const it = shared.low[i];
+      std::uint64_t const over =
+        above + join_warp((first > it ? first_weight : 0) + (second > it ? second_weight : 0),
+                          joined_by::sum);
+      std::uint64_t const equal = join_warp(
+        (first == it ? first_weight : 0) + (second == it ? second_weight : 0), joined_by::sum);
+      if (it != 0 && lane == 0 && passes_at(over, equal, limit)) {
+        shared.bucket = it;
         shared.above = over;
       }
     }
     __syncthreads();
     std::uint32_t const found = shared.bucket;
     return found == 0 ? no_logit : finish(found, shared.above, limit);
+  }
+
+  /// Whether weights pass the limit with a key's, which are `equal`, after the larger ones'.
+  [[nodiscard]] __device__ static bool passes_at(std::uint64_t over, std::uint64_t equal,
+                                                 std::uint64_t limit) {
+    return over <= limit && over + equal > limit;
   }
 
   /// By the bits of what is in a bucket.
@@ -215,9 +233,10 @@ class cuda_selection {
     return static_cast<std::uint32_t>(
       fminf((first_ - order_.place(x)) * per_nat, static_cast<float>(sample_threads - 1)));
   }
-  [[nodiscard]] __device__ std::uint64_t weight(float x) const {
-    return order_.counts ? (x > no_logit ? 1 : 0) : fixed_of(mass_of(x, best_));
+  [[nodiscard]] __device__ fixed_parts parts(float x) const {
+    return order_.counts ? fixed_parts{0, x > no_logit ? 1u : 0u} : mass_parts(x, best_);
   }
+  [[nodiscard]] __device__ std::uint64_t weight(float x) const { return parts(x).all(); }
 
   static constexpr float per_nat = 16;  // buckets
   static constexpr unsigned few = 64;
@@ -228,22 +247,16 @@ class cuda_selection {
   float first_;
 };
 
-[[nodiscard]] __device__ __noinline__ inline float selection_end(cuda_candidates& c,
-                                                                 cuda_order order,
-                                                                 sum_limit limit) {
-  return cuda_selection{c, order}.end(limit);
-}
-
 }  // namespace detail
 
 /// Where the first ones in an order end, to a limit that is a count or a part of the whole.
 template <class Order>
 [[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, std::uint64_t count) {
-  return detail::selection_end(c, detail::cuda_order{order}, {-1, count, true});
+  return detail::cuda_selection{c, detail::cuda_order{order}}.end({-1, count, true});
 }
 template <class Order>
 [[nodiscard]] __device__ float end_of(cuda_candidates& c, Order const& order, double part) {
-  return detail::selection_end(c, detail::cuda_order{order}, {part, 0, Order::passes});
+  return detail::cuda_selection{c, detail::cuda_order{order}}.end({part, 0, Order::passes});
 }
 
 }  // namespace tpx

@@ -7,7 +7,7 @@
 namespace tpx::detail {
 
 /// Where the weights of a row, the largest logits first, come to about so much: by a histogram over
-/// 1/16 nats of a sample, a bucket a thread. `counts`: candidates weigh 1, not their probability.
+/// 1/4 nats of a sample, a bucket a thread. `counts`: candidates weigh 1, not their probability.
 class sampled_places {
  public:
   __device__ sampled_places(cuda_candidates& from, float best, bool counts) : best_{best} {
@@ -18,22 +18,28 @@ class sampled_places {
     sample_part const& part = from.part();
     shared.low[t] = 0;
     __syncthreads();
+    auto const add = [&](float x, std::uint32_t stands_for) {
+      if (!(x > no_logit)) { return; }
+      auto const bucket = static_cast<unsigned>(fminf((best - x) * per_nat, buckets - 1));
+      atomicAdd(&shared.low[bucket], stands_for);
+    };
+    float const most = from.seen(from.most());
+    add(most, 1);  // for itself: few may have nearly all
     for (unsigned i = t * 4; i < part.count; i += every / 4 * part_stride) {
+      unsigned const left = (part.count - i + part_stride - 1) / part_stride * 4;
       float const x = from.at(i);
-      if (!(x > no_logit)) { continue; }
-      atomicAdd(&shared.low[static_cast<unsigned>(fminf((best - x) * per_nat, buckets - 1))], 1u);
+      if (x < most) { add(x, left < every ? left : every); }
     }
     __syncthreads();
     auto* const mine = shared.found + team_rank() * room;
-    if (t < buckets / 2) {
-      reinterpret_cast<std::uint32_t*>(mine)[t] = shared.low[2 * t] | shared.low[2 * t + 1] << 16;
-    }
+    if (t < buckets) { reinterpret_cast<std::uint32_t*>(mine)[t] = shared.low[t]; }
     __syncthreads();
-    static_cast<void>(from.team().give(reinterpret_cast<ulonglong2*>(mine), buckets / 8, {0, 0}));
+    static_cast<void>(from.team().give(reinterpret_cast<ulonglong2*>(mine), buckets / 4, {0, 0}));
     float weight = 0;
     if (t < buckets) {
       for (unsigned r = 0; r < size; ++r) {
-        weight += reinterpret_cast<std::uint16_t const*>(shared.found + r * room)[t];
+        weight +=
+          static_cast<float>(reinterpret_cast<std::uint32_t const*>(shared.found + r * room)[t]);
       }
       if (!counts) { weight *= __expf((static_cast<float>(t) + 0.5f) * (-1 / per_nat)); }
     }
@@ -71,11 +77,10 @@ class sampled_places {
     return __uint_as_float(shared.bucket);
   }
 
-  static constexpr unsigned every = 32;  // tokens, one is looked at
-
  private:
-  static constexpr unsigned buckets = 256;
-  static constexpr float per_nat = 16;
+  static constexpr unsigned every = 32;  // tokens, one is looked at, and each thread's largest
+  static constexpr unsigned buckets = 64;
+  static constexpr float per_nat = 4;
 
   float best_;
   float before_ = 0;
@@ -84,14 +89,11 @@ class sampled_places {
 };
 
 /// How many tokens a limit is looked for among, about.
-inline constexpr float most_found = 256;
+inline constexpr float most_found = 128;
 
-/// A stretch of the logits, from `from` up to `to`, without it, in which weights pass a limit.
-struct weight_stretch {
-  float from;
-  float to;
-  std::uint64_t above;   // of what is not under `to`
-  std::uint64_t weight;  // of what is in it
+/// What weights pass, and what comes before those among which they do.
+struct weight_limit {
+  std::uint64_t above;
   std::uint64_t limit;
 };
 
@@ -102,78 +104,101 @@ struct weight_stretch {
 ///
 /// Source: Floyd and Rivest, Expected time bounds for selection (CACM 1975).
 template <class Weight>
-[[nodiscard]] __device__ bool narrow_to_limit(cuda_candidates& from, float best, bool counts,
-                                              sum_limit const& limit_of, Weight weight,
-                                              weight_stretch& in, collected_token& found) {
-  sampled_places const places{from, best, counts};
-  float const wanted = limit_of.part >= 0
-                         ? static_cast<float>(limit_of.part) * places.total()
-                         : static_cast<float>(limit_of.number) * (1.0f / sampled_places::every);
+[[nodiscard]] __device__ __forceinline__ bool narrow_to_limit(cuda_candidates& c, float best,
+                                                              bool counts,
+                                                              sum_limit const& limit_of,
+                                                              Weight weight, weight_limit& in,
+                                                              collected_token& found) {
+  sampled_places const places{c, best, counts};
+  float const wanted = limit_of.part >= 0 ? static_cast<float>(limit_of.part) * places.total()
+                                          : static_cast<float>(limit_of.number);
   float const guess = places.at(wanted);
   std::uint64_t sum = 0;
   std::uint64_t over = 0;
-  from.for_each([&](std::uint32_t, float x) {
-    std::uint64_t const w = weight(x);
-    sum += w;
-    over += x >= guess ? w : 0;
+  c.for_each_four([&](auto... x) {
+    fixed_parts four;
+    fixed_parts four_over;
+    auto const add = [&](float one) {
+      fixed_parts const w = weight(one);
+      four.add(w);
+      if (one >= guess) { four_over.add(w); }
+    };
+    (add(x), ...);
+    sum += four.all();
+    over += four_over.all();
   });
-  ulonglong2 const all = from.team().add_two({sum, over});
+  ulonglong2 const all = c.team().add_two({sum, over});
   in.limit = limit_of.of(all.x);
   if (in.limit >= all.x) { return false; }
   bool const under = all.y <= in.limit;
-  float const off = static_cast<float>(static_cast<double>(in.limit) - static_cast<double>(all.y)) /
+  float const off = places.total() *
+                    static_cast<float>(static_cast<double>(in.limit) - static_cast<double>(all.y)) /
                     static_cast<float>(all.x);
-  float const far = places.at(wanted + places.total() * (2 * off + (under ? 2e-4f : -2e-4f)));
-  in.from = under ? fminf(far, guess) : guess;
-  in.to = under ? guess : fmaxf(far, guess);
+  float const step = off + (under ? 1e-4f : -1e-4f) * places.total();
 
   sample_shared& shared = shared_of_block();
-  sample_part const& part = from.part();
+  sample_part const& part = c.part();
   std::uint32_t const room = part.count / static_cast<std::uint32_t>(chunk_rows);
-  if (threadIdx.x == 0) { shared.collected = 0; }
-  __syncthreads();
-  sum = 0;
-  from.for_each([&](std::uint32_t, float x) {
-    if (!(x >= in.from && x < in.to)) { return; }
-    std::uint32_t const i = atomicAdd(&shared.collected, 1u);
-    if (i < room) { part.reach[i] = x; }
-    sum += weight(x);
-  });
-  __syncthreads();
   constexpr std::uint64_t too_many = std::uint64_t{1} << 40;
-  std::uint32_t const listed = shared.collected;
-  std::uint64_t const mine = threadIdx.x != 0 ? 0 : listed > room ? too_many : listed;
-  ulonglong2 const list = from.team().add_two({mine, sum});
-  in.above = under ? all.y : all.y - list.y;
-  in.weight = list.y;
-  if (list.x >= too_many || in.above > in.limit || in.above + in.weight <= in.limit) {
-    return false;
+  float from = guess;
+  float to = guess;
+  std::uint32_t listed = 0;
+  ulonglong2 list{};
+  TPX_ROLLED
+  for (float steps = 2;; steps *= 4) {
+    float const far = places.at(wanted + steps * step);
+    from = under ? fminf(far, guess) : guess;
+    to = under ? guess : fmaxf(far, guess);
+    c.start_collecting();
+    c.for_each_four([&](auto... x) {
+      auto const lists = [&](float one) { return one >= from && one < to; };
+      unsigned const n = (0u + ... + (lists(x) ? 1u : 0u));
+      if (n == 0) { return; }
+      std::uint32_t i = atomicAdd(&shared.collected, n);
+      auto const put = [&](float one) {
+        if (lists(one) && i < room) { part.reach[i] = one; }
+        i += lists(one) ? 1 : 0;
+      };
+      (put(x), ...);
+    });
+    __syncthreads();
+    listed = shared.collected;
+    sum = 0;
+    for (std::uint32_t i = threadIdx.x; i < listed && i < room; i += sample_threads) {
+      sum += weight(part.reach[i]).all();
+    }
+    std::uint64_t const mine = threadIdx.x != 0 ? 0 : listed > room ? too_many : listed;
+    list = c.team().add_two({mine, sum});
+    in.above = under ? all.y : all.y - list.y;
+    if (list.x >= too_many) { return false; }
+    if (in.above <= in.limit && in.above + list.y > in.limit) { break; }
+    if (steps > 1000) { return false; }
   }
 
   if (static_cast<float>(list.x) > most_found) {
-    float const wide = in.to - in.from;
-    float const into = static_cast<float>(in.limit - in.above) / static_cast<float>(in.weight);
+    float const wide = to - from;
+    float const into = static_cast<float>(in.limit - in.above) / static_cast<float>(list.y);
     float const near = wide * (0.5f * most_found / static_cast<float>(list.x));
-    float const middle = in.to - into * wide;
-    in.from = fmaxf(in.from, middle - near);
-    in.to = fminf(in.to, middle + near);
+    float const middle = to - into * wide;
+    from = fmaxf(from, middle - near);
+    to = fminf(to, middle + near);
   }
-  from.start_collecting();
+  c.start_collecting();
   sum = 0;
   for (std::uint32_t i = threadIdx.x; i < listed; i += sample_threads) {
     float const x = part.reach[i];
-    if (x >= in.to) {
-      sum += weight(x);
-    } else if (x >= in.from) {
-      from.put_collected(x, 0);
+    if (x >= to) {
+      sum += weight(x).all();
+    } else if (x >= from) {
+      c.put_collected(x, 0);
     }
   }
-  sum = from.join_block(sum, joined_by::sum);
-  bool const fits = from.end_collecting(found, sum);
+  sum = c.join_block(sum, joined_by::sum);
+  bool const fits = c.end_collecting(found, sum);
   in.above += sum;
   if (!fits) { return false; }
   float const x = threadIdx.x < found.count ? found.raw : no_logit;
-  std::uint64_t const inside = from.join_block(x > no_logit ? weight(x) : 0, joined_by::sum);
+  std::uint64_t const inside = c.join_block(x > no_logit ? weight(x).all() : 0, joined_by::sum);
   return in.above <= in.limit && in.above + inside > in.limit;
 }
 

@@ -13,7 +13,7 @@ inline constexpr unsigned sample_warps = sample_threads / 32;
 /// What a block shares with the others of its cluster, and with itself.
 struct alignas(16) sample_shared {
   ulonglong2 joined[2][16];  // by block
-  std::uint32_t tops[sample_threads];
+  float tops[sample_threads];
   std::uint32_t low[sample_threads];  // this block's histogram
   std::uint32_t high[sample_threads];
   std::uint64_t parts[sample_threads];      // of a few buckets, all blocks'
