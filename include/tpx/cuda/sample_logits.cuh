@@ -41,10 +41,20 @@ class cuda_logits {
     float const floor = floor_;
     float const scale = scale_;
     auto const seen = [floor, scale](float raw) { return raw >= floor ? raw * scale : no_logit; };
-#pragma unroll 4
-    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
-      float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
-      f(seen(x.x), seen(x.y), seen(x.z), seen(x.w));
+    constexpr unsigned at_once = 4;
+    TPX_ROLLED
+    for (unsigned i = threadIdx.x * 4; i < part.count; i += at_once * part_stride) {
+      float4 x[at_once];
+      TPX_UNROLL
+      for (unsigned k = 0; k < at_once; ++k) {
+        unsigned const at = i + k * part_stride;
+        x[k] = at < part.count ? *reinterpret_cast<float4 const*>(part.at(at))
+                               : float4{no_logit, no_logit, no_logit, no_logit};
+      }
+      TPX_UNROLL
+      for (unsigned k = 0; k < at_once; ++k) {
+        f(seen(x[k].x), seen(x[k].y), seen(x[k].z), seen(x[k].w));
+      }
     }
   }
 
@@ -58,9 +68,7 @@ class cuda_logits {
   }
 
   /// Whether each thread has one candidate at most, and all blocks have the same.
-  [[nodiscard]] __device__ bool are_few() const {
-    return part_.left != nullptr;
-  }
+  [[nodiscard]] __device__ bool are_few() const { return part_.left != nullptr; }
 
   /// Collects the tokens with keep(logit), one a thread, for every block: false if they are too
   /// many. `any`: whether this thread may have one.
@@ -82,7 +90,7 @@ class cuda_logits {
   }
   __device__ void put_collected(float raw, std::uint32_t token) const {
     auto& shared = shared_of_block();
-    unsigned const room = 2 * sample_threads / team_size();
+    unsigned const room = share_of(2 * sample_threads);
     std::uint32_t const i = atomicAdd(&shared.collected, 1u);
     if (i < room) { shared.found[team_rank() * room + i] = {__float_as_uint(raw), token}; }
   }
@@ -90,7 +98,7 @@ class cuda_logits {
   [[nodiscard]] __device__ bool end_collecting(collected_token& to, std::uint64_t& sum) {
     auto& shared = shared_of_block();
     unsigned const size = team_size();
-    unsigned const room = 2 * sample_threads / size;  // of a block
+    unsigned const room = share_of(2 * sample_threads);
     auto* const mine = reinterpret_cast<ulonglong2*>(shared.found + team_rank() * room);
     __syncthreads();
     // Mostly a quarter of the room will do: the network takes longer for all of it.
@@ -133,12 +141,8 @@ class cuda_logits {
   }
 
  protected:
-  __device__ void scale(float by) {
-    scale_ *= by;
-  }
-  __device__ void cut_off(float floor) {
-    floor_ = fmaxf(floor_, unscaled(floor));
-  }
+  __device__ void scale(float by) { scale_ *= by; }
+  __device__ void cut_off(float floor) { floor_ = fmaxf(floor_, unscaled(floor)); }
   __device__ void settle() {
     if (scale_ != 1 || floor_ > no_logit) {
       mine_ = {.most = seen(mine_.most), .nan = mine_.spoiled()};

@@ -86,7 +86,7 @@ class cuda_selection {
     sample_shared& shared = shared_of_block();
     unsigned const t = threadIdx.x;
     unsigned const size = team_size();
-    unsigned const groups = sample_threads / size;  // of a block, `size` threads each
+    unsigned const groups = share_of(sample_threads);  // of a block, `size` threads each
     float const most = from_.seen(from_.most());
     float top = most;
     TPX_ROLLED
@@ -94,7 +94,7 @@ class cuda_selection {
       top = fmaxf(top, __shfl_xor_sync(~0u, top, static_cast<int>(lanes)));
     }
     auto* const mine = shared.tops + team_rank() * groups;
-    if (t % size == 0) { mine[t / size] = top; }
+    if ((t & (size - 1)) == 0) { mine[share_of(t)] = top; }
     __syncthreads();
     static_cast<void>(from_.team().give(reinterpret_cast<ulonglong2*>(mine), groups / 4, {0, 0}));
     top = shared.tops[t];

@@ -14,7 +14,7 @@ class sampled_places {
     sample_shared& shared = shared_of_block();
     unsigned const t = threadIdx.x;
     unsigned const size = team_size();
-    unsigned const room = 2 * sample_threads / size;
+    unsigned const room = share_of(2 * sample_threads);
     sample_part const& part = from.part();
     shared.low[t] = 0;
     __syncthreads();
@@ -89,7 +89,7 @@ class sampled_places {
 };
 
 /// How many tokens a limit is looked for among, about.
-inline constexpr float most_found = 128;
+inline constexpr float most_found = 256;
 
 /// What weights pass, and what comes before those among which they do.
 struct weight_limit {

@@ -58,6 +58,11 @@ struct alignas(16) sample_shared {
   return size;
 }
 
+/// What each block has of so many: both are powers of two.
+[[nodiscard]] __device__ inline unsigned share_of(unsigned all) {
+  return all >> (31 - __clz(static_cast<int>(team_size())));
+}
+
 /// All threads of the team have come, and see what each of them wrote.
 __device__ inline void team_sync() {
 #if __CUDA_ARCH__ >= 900
@@ -169,9 +174,10 @@ class sample_team {
     sample_shared& shared = shared_of_block();
     unsigned const size = team_size();
     unsigned const turn = told_ & 1;
+    unsigned const lane = threadIdx.x % 32;
+    if (size == 1) { return lane == 0 ? mine : ulonglong2{0, 0}; }
     if (threadIdx.x < size) { send(&shared.joined[turn][team_rank()], mine, threadIdx.x); }
     wait(size * sizeof(mine));
-    unsigned const lane = threadIdx.x % 32;
     return lane < size ? shared.joined[turn][lane] : ulonglong2{0, 0};
   }
 
@@ -184,12 +190,14 @@ class sample_team {
     return {most, join_warp(rest, joined_by::max)};
   }
 
-  /// Gives all blocks `n` words of 16 bytes of this one's at `mine`, `n` dividing the threads, and
-  /// tells a number, as tell() does.
+  /// Gives all blocks `n` words of 16 bytes of this one's at `mine`, `n` a power of two, and tells
+  /// a number, as tell() does.
   [[nodiscard]] __device__ ulonglong2 give(ulonglong2* mine, unsigned n, ulonglong2 number) {
     unsigned const size = team_size();
+    if (size == 1) { return tell(number); }
     for (unsigned i = threadIdx.x; i < n * size; i += sample_threads) {
-      send(mine + i % n, mine[i % n], i / n);
+      unsigned const at = i & (n - 1);
+      send(mine + at, mine[at], i >> (31 - __clz(static_cast<int>(n))));
     }
     more_ = size * n * static_cast<unsigned>(sizeof(*mine));
     return tell(number);
@@ -197,7 +205,8 @@ class sample_team {
 
  private:
   /// To where it lies here, in block `to`.
-  __device__ void send(ulonglong2* at, ulonglong2 const& what, unsigned to) const {
+  __device__ void send([[maybe_unused]] ulonglong2* at, [[maybe_unused]] ulonglong2 const& what,
+                       [[maybe_unused]] unsigned to) const {
 #if __CUDA_ARCH__ >= 900
     std::uint32_t there;
     std::uint32_t barrier;
@@ -210,13 +219,11 @@ class sample_team {
         there),
       "l"(what.x), "l"(what.y), "r"(barrier)
       : "memory");
-#else
-    *at = what;
 #endif
   }
 
   /// Until so many bytes have come.
-  __device__ void wait(unsigned bytes) {
+  __device__ void wait([[maybe_unused]] unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
     std::uint32_t const barrier = shared_address(&shared_of_block().arrived[told_ & 1]);
     if (threadIdx.x == 0) {
@@ -234,9 +241,6 @@ class sample_team {
         : "r"(barrier), "r"(told_ >> 1 & 1)
         : "memory");
     }
-#else
-    static_cast<void>(bytes);
-    __syncthreads();
 #endif
     more_ = 0;
     ++told_;

@@ -27,8 +27,9 @@ namespace tpx {
 /// Lists that parameters show (LogitBias, Dry, Xtc) are copied by `set`.
 ///
 /// Cost    one kernel, and one before it where a stage looks at the history. A cluster of blocks
-///         holds a row in its shared memory: it is read once. Before sm_90 one block works on a
-///         row, in global memory.
+///         holds a row in its shared memory, and what does not fit in global: it is read once.
+///         Before sm_90 one block works on a row. The next kernel may begin before these end, if
+///         it is launched so and waits (programmatic dependent launch).
 template <sampler_stage... Stages>
 class cuda_sampler {
   using last = std::tuple_element_t<sizeof...(Stages) - 1, std::tuple<Stages...>>;

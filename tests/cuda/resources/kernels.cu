@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The kernels of the shipped collectives, for the test that records what each costs: compiled,
-// never run.
+// The kernels of the shipped collectives and of some samplers, for the test that records what each
+// costs: compiled, never run.
 #include <tpx/cuda/page_copier.cuh>
+#include <tpx/cuda/sampler.cuh>
 #include <tpx/cuda/space.cuh>
 #include <tpx/op.hpp>
 #include <tpx/protocol/add_rms_norm.hpp>
@@ -57,6 +58,12 @@ void const* const* moved() {
                     reduce_scatter_protocol<Topology, T, Sum, no_epilogue, Shared>>();
 }
 
+template <class T, class... Stages>
+void const* const* sampler_of() {
+  static void const* const all[]{reinterpret_cast<void const*>(&detail::sample_rows<T, Stages...>)};
+  return all;
+}
+
 }  // namespace
 
 /// Keeps the instantiations above.
@@ -86,3 +93,11 @@ void const* const* const all_kernels[]{
              whole_barrier<Tree>>()};
 void const* const page_copies[]{reinterpret_cast<void const*>(&detail::copy_pages<256, 4, 1>),
                                 reinterpret_cast<void const*>(&detail::copy_pages<256, 1, 4>)};
+void const* const* const samplers[]{
+  sampler_of<float, sample::Argmax>(), sampler_of<bfloat16, sample::Argmax>(),
+  sampler_of<float, sample::MinP, sample::Temperature, sample::Gumbel>(),
+  sampler_of<float, sample::TopP, sample::Gumbel>(),
+  sampler_of<float, sample::Penalties, sample::TopK, sample::TopP, sample::MinP,
+             sample::Temperature, sample::Gumbel>()};
+void const* const histories[]{reinterpret_cast<void const*>(
+  &detail::see_rows<sample::Penalties, sample::TopK, sample::Gumbel>)};
