@@ -17,6 +17,9 @@ using tpx::detail::cuda_check;
 
 float const inf = std::numeric_limits<float>::infinity();
 
+// As compilers of both sides see it.
+static_assert(detail::list_layout<LogitBias, Penalties, Dry, TopK, Xtc, Gumbel>::count == 5);
+
 bool no_gpu() {
   int n = 0;
   return cudaGetDeviceCount(&n) != cudaSuccess || n == 0;

@@ -114,10 +114,11 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
     }
   }
   if (team_rank() != 0 || threadIdx.x != 0) { return; }
+  device_row<Stages...>& next = work.rows[r];
   if (result.status != sample_status::ok) {
-    result.token = -1;
+    result = {.status = result.status};  // the model's own logits may be what is wrong
+    memory = next.memory;
   } else {
-    device_row<Stages...>& next = work.rows[r];
     next.step = row.step + 1;
     next.memory = memory;
     if (row.history_size < row.history_room) {

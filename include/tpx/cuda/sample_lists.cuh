@@ -20,10 +20,14 @@ template <class S>
 concept looking_stage = requires {
   requires S::looks_at_history;
 };
+/// No lambda: where one stands in a concept, nvcc's code for a GPU takes that as not met.
+struct passed_over {
+  void operator()(auto const&) const {}
+};
 /// Whether a stage is given a list by its user.
 template <class S>
 concept listing_stage = requires(S stage) {
-  stage.spans([](auto const&) {});
+  stage.spans(passed_over{});
 };
 
 /// Whether a stage looks at logits as they were before it.
@@ -127,12 +131,13 @@ inline void put_list_of(token_lists const& lists, std::size_t i, std::span<seen_
 template <listing_stage S>
 [[nodiscard]] std::vector<seen_token> given_to(S stage) {
   std::vector<seen_token> list;
-  stage.spans([&](auto const& span) {
+  stage.spans([&]<class Given = S>(
+    auto const& span) {  // a parameter, looked into where it has to be
     for (auto const& entry : span) {
-      if constexpr (requires { entry.bias; }) {
-        if (S::counts(entry)) { list.push_back({entry.token, entry.bias, 0}); }
-      } else {
+      if constexpr (std::is_same_v<decltype(entry), token_id const&>) {
         list.push_back({entry, 0, 0});
+      } else if (Given::counts(entry)) {
+        list.push_back({entry.token, entry.bias, 0});
       }
     }
   });
