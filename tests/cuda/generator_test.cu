@@ -160,7 +160,14 @@ TEST_CASE("a logit that is not a number fails its job alone on a GPU", "[cuda]")
   auto const right = run(jobs, host_model, host, none, {.max_batch = 32});
   REQUIRE(std::any_of(right.all.begin(), right.all.end(),
                       [](auto const& g) { return g.reason == finish_reason::failed; }));
-  REQUIRE(difference(run(jobs, model, sampler, none, {.max_batch = 32}), right, 1e-5f) == "");
+  auto const unplaced = [](outcome of) {  // errors without the file and line that threw them
+    for (auto& g : of.all) {
+      if (!g.error.empty()) { g.error = g.error.substr(g.error.find("sampler: ")); }
+    }
+    return of;
+  };
+  auto const found = run(jobs, model, sampler, none, {.max_batch = 32});
+  REQUIRE(difference(unplaced(found), unplaced(right), 1e-5f) == "");
 }
 
 }  // namespace

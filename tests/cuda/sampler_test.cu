@@ -183,7 +183,7 @@ void compare(differences& found, shape const& s, Choose choose, std::string cons
   gpu_chain gpu{{.columns = s.columns,
                  .rows = s.rows,
                  .vocab = vocab,
-                 .max_history = 128,
+                 .max_history = 512,
                  .max_top = 9,
                  .blocks = s.blocks}};
   cpu_chain cpu{{.columns = s.columns, .vocab = vocab}};
