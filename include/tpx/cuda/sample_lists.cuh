@@ -131,8 +131,7 @@ inline void put_list_of(token_lists const& lists, std::size_t i, std::span<seen_
 template <listing_stage S>
 [[nodiscard]] std::vector<seen_token> given_to(S stage) {
   std::vector<seen_token> list;
-  stage.spans([&]<class Given = S>(
-    auto const& span) {  // a parameter, looked into where it has to be
+  stage.spans([&]<class Given = S>(auto const& span) {  // nvcc looks S::counts up for all
     for (auto const& entry : span) {
       if constexpr (std::is_same_v<decltype(entry), token_id const&>) {
         list.push_back({entry, 0, 0});
