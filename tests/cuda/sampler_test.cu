@@ -17,6 +17,9 @@ using tpx::detail::cuda_check;
 
 float const inf = std::numeric_limits<float>::infinity();
 
+// As compilers of both sides see it.
+static_assert(detail::list_layout<LogitBias, Penalties, Dry, TopK, Xtc, Gumbel>::count == 5);
+
 bool no_gpu() {
   int n = 0;
   return cudaGetDeviceCount(&n) != cudaSuccess || n == 0;
@@ -107,6 +110,14 @@ bool alike(cuda_sampled const& a, cuda_sampled const& b) {
          near(a.logprob, b.logprob) && near(a.raw_logprob, b.raw_logprob);
 }
 
+/// Whether a list is the first of what a GPU wrote.
+bool alike(std::vector<token_logprob> const& list, std::span<token_logprob const> written) {
+  return std::equal(list.begin(), list.end(), written.begin(), [](auto const& a, auto const& b) {
+    return a.token == b.token &&
+           std::abs(a.logprob - b.logprob) <= 1e-6f * (1 + std::abs(a.logprob));
+  });
+}
+
 /// Rows of every kind and some that are errors.
 std::vector<oracle::logits> rows_of(std::size_t columns, unsigned seed) {
   auto all = oracle::rows(columns, seed);
@@ -169,13 +180,19 @@ void compare(differences& found, shape const& s, Choose choose, std::string cons
   on_gpu<token_id> const gpu_history{history};
 
   stream const on;
-  gpu_chain gpu{
-    {.columns = s.columns, .rows = s.rows, .vocab = vocab, .max_history = 128, .blocks = s.blocks}};
+  gpu_chain gpu{{.columns = s.columns,
+                 .rows = s.rows,
+                 .vocab = vocab,
+                 .max_history = 512,
+                 .max_top = 9,
+                 .blocks = s.blocks}};
   cpu_chain cpu{{.columns = s.columns, .vocab = vocab}};
   std::vector<typename cpu_chain::state> states(s.rows);
   std::vector<std::size_t> sizes(s.rows);
   std::vector<std::uint64_t> steps(s.rows);
   auto const masked = [&](std::size_t r) { return r % 3 == 1; };
+  auto const tops = [&](std::size_t r) { return r % 5 == 2 ? 9 : r % 5 == 4 ? 1 : 0; };
+  auto const raw_tops = [&](std::size_t r) { return r % 7 == 2 ? 5 : r % 7 == 4 ? 9 : 0; };
   for (std::size_t r = 0; r < s.rows; ++r) {
     sizes[r] = random() % room;
     steps[r] = random();
@@ -185,24 +202,33 @@ void compare(differences& found, shape const& s, Choose choose, std::string cons
              .mask = {gpu_mask.data() + r * words, masked(r) ? words : 0},
              .seed = r * 7 + 1,
              .step = steps[r],
-             .logprobs = r % 2 == 0},
+             .logprobs = r % 2 == 0,
+             .top = static_cast<std::uint32_t>(tops(r)),
+             .raw_top = static_cast<std::uint32_t>(raw_tops(r))},
             choose(r), {}, on);
   }
   for (int step = 0; step < s.steps; ++step) {
     gpu.sample(gpu_logits.data(), s.rows, on);
     on.sync();
     for (std::size_t r = 0; r < s.rows; ++r) {
+      std::vector<token_logprob> top(static_cast<std::size_t>(tops(r)), {-1, 0});
+      std::vector<token_logprob> raw_top(static_cast<std::size_t>(raw_tops(r)), {-1, 0});
       sample_request const asked{.logits = {logits.data() + r * s.columns, s.columns},
                                  .history = {history.data() + r * room, sizes[r]},
                                  .mask = {mask.data() + r * words, masked(r) ? words : 0},
                                  .seed = r * 7 + 1,
                                  .step = steps[r],
-                                 .logprobs = r % 2 == 0};
+                                 .logprobs = r % 2 == 0,
+                                 .top = top,
+                                 .raw_top = raw_top};
       auto const right = expected(cpu, asked, choose(r), states[r]);
       auto const got = gpu.results()[r];
       ++found.rows;
-      if (!alike(right, got)) {
-        found.add(name + ", " + std::to_string(s.columns) + " columns, " +
+
+      bool const lists = right.status != sample_status::ok ||
+                         (alike(top, gpu.top(r)) && alike(raw_top, gpu.raw_top(r)));
+      if (!lists || !alike(right, got)) {
+        found.add(name + (lists ? ", " : ", lists, ") + std::to_string(s.columns) + " columns, " +
                   std::to_string(s.blocks) + " blocks, row " + std::to_string(r) + " of " +
                   std::to_string(s.rows) + " (" + kinds[(r + s.columns) % kinds.size()].name +
                   (masked(r) ? ", masked" : "") + "), step " + std::to_string(step) + ": " +
@@ -304,11 +330,113 @@ TEST_CASE("a GPU goes through a usual chain as the Cpu space does", "[cuda]") {
           }) == "");
 }
 
+TEST_CASE("a GPU adds biases as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  using chain = sampler<Temperature, LogitBias, TopK, Gumbel>::parameters;
+  std::vector<token_bias> biases{{3, 2}, {0, -inf}, {100'000, 9}, {16, 0}, {250, 1.5f}, {-1, 3}};
+  for (token_id t = 300; t < 1500; t += 3) {
+    biases.push_back({t, 0.001f * static_cast<float>(t)});
+  }
+  REQUIRE(everywhere<Temperature, LogitBias, TopK, Gumbel>("biases", [&](std::size_t r) {
+            std::size_t const some[]{0, 1, 6, biases.size()};
+            return chain{Temperature{among(r, 1, 0.7)}, TopK{static_cast<int>(among(r, 0, 5, 0))},
+                         LogitBias{std::span{biases}.first(some[r % 4])}};
+          }) == "");
+}
+
+TEST_CASE("a GPU finds repetitions as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  using chain = sampler<Penalties, Dry, Temperature, Argmax>::parameters;
+  std::vector<token_id> const breakers{1, 5, 17, 40};
+  REQUIRE(everywhere<Penalties, Dry, Temperature, Argmax>("repetitions", [&](std::size_t r) {
+            return chain{Penalties{.presence = among(r, 0, 0.5)},
+                         Dry{.multiplier = among(r, 0.8, 0, 1, 1, 5),
+                             .base = among(r, 1.75, 1, 2),
+                             .allowed_length = static_cast<int>(among(r, 0, 1, 0, 2, 0)),
+                             .range = static_cast<int>(among(r, 0, 0, 20)),
+                             .breakers = {breakers.data(), r % 2 == 0 ? breakers.size() : 0}},
+                         Temperature{among(r, 1, 0.7)}};
+          }) == "");
+}
+
+TEST_CASE("a GPU finds long repetitions as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  constexpr std::size_t columns = 300;
+  constexpr std::size_t rows = 12;
+  constexpr std::size_t room = 4000;
+  using chain = sampler<Dry, Gumbel>;
+  std::mt19937 random{5};
+  std::vector<token_id> history(rows * room);
+  for (std::size_t i = 0; i < history.size(); ++i) {  // of a row, period 1 to 12, with a few faults
+    bool const odd = random() % 1000 == 0 && i / room % 2 == 0;
+    history[i] = static_cast<token_id>(odd ? random() % 20 : i % room % (1 + i / room));
+  }
+  on_gpu<token_id> const there{history};
+  std::vector<float> const logits(rows * columns, 1.0f);
+  on_gpu<float> const logits_there{logits};
+  stream const on;
+  chain cpu{{.columns = columns}};
+  cuda_sampler<Dry, Gumbel> gpu{{.columns = columns, .rows = rows, .max_history = room}};
+  std::vector<token_id> const breakers{7};
+  auto const chosen = [&](std::size_t r) {
+    return chain::parameters{Dry{.multiplier = 0.01f,
+                                 .base = r % 3 == 0 ? 1.0f : 1.02f,
+                                 .allowed_length = static_cast<int>(r % 4),
+                                 .breakers = {breakers.data(), r % 2}}};
+  };
+  for (std::size_t r = 0; r < rows; ++r) {
+    gpu.set(r, {.history = {there.data() + r * room, room}, .history_size = room, .logprobs = true},
+            chosen(r), {}, on);
+  }
+  differences found;
+  for (std::uint64_t step = 0; step < 20; ++step) {
+    gpu.sample(logits_there.data(), rows, on);
+    on.sync();
+    for (std::size_t r = 0; r < rows; ++r) {
+      chain::state none;
+      auto const right = expected(cpu,
+                                  {.logits = {logits.data(), columns},
+                                   .history = {history.data() + r * room, room},
+                                   .step = step,
+                                   .logprobs = true},
+                                  chosen(r), none);
+      ++found.rows;
+      if (!alike(right, gpu.results()[r])) {
+        found.add("row " + std::to_string(r) + ": " + text(gpu.results()[r]) + ", not " +
+                  text(right));
+      }
+    }
+  }
+  REQUIRE(found.all() == "");
+}
+
+TEST_CASE("a GPU excludes top choices as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  using chain = sampler<Temperature, MinP, Xtc, Gumbel>::parameters;
+  std::vector<token_id> const keep{0, 2, 3, 11, 64, 90, 300, 1000, 4000};
+  REQUIRE(everywhere<Temperature, MinP, Xtc, Gumbel>("xtc", [&](std::size_t r) {
+            return chain{Temperature{among(r, 1, 0.5, 2)}, MinP{among(r, 0, 0, 0.05)},
+                         Xtc{.probability = among(r, 0.5, 0.9, 1, 0),
+                             .threshold = among(r, 0.1, 0.01, 0.3, 0.001, 0),
+                             .keep = {keep.data(), r % 3 == 0 ? keep.size() : 0}}};
+          }) == "");
+}
+
 TEST_CASE("a GPU remembers what mirostat does", "[cuda]") {
   if (no_gpu()) { SKIP("no GPU"); }
   using chain = sampler<TopA, Mirostat2, Gumbel>::parameters;
   REQUIRE(everywhere<TopA, Mirostat2, Gumbel>("mirostat", [](std::size_t r) {
             return chain{TopA{among(r, 0, 0.1, 0.01)}, Mirostat2{.tau = among(r, 4, 0, 1, 8)}};
+          }) == "");
+}
+
+TEST_CASE("a GPU aims at probabilities as the Cpu space does", "[cuda]") {
+  if (no_gpu()) { SKIP("no GPU"); }
+  using chain = sampler<Temperature, MinP, AdaptiveP, Gumbel>::parameters;
+  REQUIRE(everywhere<Temperature, MinP, AdaptiveP, Gumbel>("aims", [](std::size_t r) {
+            return chain{
+              Temperature{among(r, 1, 0.7)}, MinP{among(r, 0.05, 0, 0)},
+              AdaptiveP{.target = among(r, 0.5, 0.1, 1, 0.9), .decay = among(r, 0.9, 0.5)}};
           }) == "");
 }
 
@@ -479,7 +607,14 @@ TEST_CASE("a sampler on a GPU refuses what does not fit", "[cuda]") {
   REQUIRE_THROWS_AS(gpu.set(0, {.history = room}, {}, {}, nullptr), error);
   REQUIRE_THROWS_AS(gpu.set(0, {.history = {room.data(), 3}, .history_size = 4}, {}, {}, nullptr),
                     error);
+  REQUIRE_THROWS_AS(gpu.set(0, {.top = 1}, {}, {}, nullptr), error);
   REQUIRE_THROWS_AS(gpu.sample(static_cast<float const*>(nullptr), 3, nullptr), error);
+  using biased = cuda_sampler<LogitBias, Gumbel>;
+  biased with_biases{{.columns = 100, .max_history = 2}};
+  std::vector<token_bias> const twice{{5, 1}, {5, 1}};
+  std::vector<token_bias> const many{{5, 1}, {6, 1}, {7, 1}};
+  REQUIRE_THROWS_AS(with_biases.set(0, {}, {LogitBias{twice}}, {}, nullptr), error);
+  REQUIRE_THROWS_AS(with_biases.set(0, {}, {LogitBias{many}}, {}, nullptr), error);
   REQUIRE_THROWS_AS((chain{{.columns = 0}}), error);
   REQUIRE_THROWS_AS((chain{{.columns = 10, .blocks = 3}}), error);
 }

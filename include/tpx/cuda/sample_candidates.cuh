@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/cuda/sample_lists.cuh>
 #include <tpx/cuda/sample_logits.cuh>
 
 namespace tpx {
@@ -110,8 +111,62 @@ class cuda_candidates : public detail::cuda_logits {
     });
   }
 
-  __device__ void edit_seen(std::size_t, auto, auto f) {
+  /// f(logit, token) changes a candidate's logit in place.
+  template <class F>
+  __device__ void transform(F f) {
+    change([&](std::uint32_t token, float x) {
+      if (x > detail::no_logit) { f(x, static_cast<token_id>(token)); }
+      return x;
+    });
+  }
+
+  __device__ void remember() {
     settle();
+    for_each([&](std::uint32_t token, float x) {
+      if (x > detail::no_logit) { before_[token] = x; }
+    });
+    __threadfence();  // another block may have the token by then
+  }
+  [[nodiscard]] __device__ float remembered(token_id token) {
+    float here = detail::no_logit;
+    for_each([&](std::uint32_t t, float x) {
+      if (t == static_cast<std::uint32_t>(token) && x > detail::no_logit) { here = before_[t]; }
+    });
+    return detail::from_order_key(static_cast<std::uint32_t>(largest(detail::order_key(here))));
+  }
+  /// Where that is kept: a float a token.
+  __device__ void remember_in(float* before) { before_ = before; }
+
+  __device__ void edit_seen(std::size_t, auto, auto f) { edit_list(f); }
+  __device__ void edit_found(auto const&, auto f) {
+    edit_list([f](float logit, float penalty, float) { return f(logit, penalty); });
+  }
+  __device__ void edit_listed(auto const&, auto f) {
+    if (*list_.count == 0) { return; }
+    edit_list([f](float logit, float bias, float) { return f(logit, bias); });
+  }
+
+  template <class F>
+  __device__ void for_each_unlisted(auto const&, float from, F f) const {
+    for_each_from(from, [&](token_id token, float x) {
+      if (!list_.holds(token)) { f(token, x); }
+    });
+  }
+  template <class F>
+  __device__ void edit_unlisted(auto const&, float from, F f) {
+    change([&](std::uint32_t token, float x) {
+      bool const mine = x >= from && x > detail::no_logit;
+      return mine && !list_.holds(static_cast<token_id>(token)) ? f(x) : x;
+    });
+  }
+
+  /// Gives each token of the list that is a candidate the logit f(logit, most, sum).
+  template <class F>
+  __device__ void edit_list(F f) {
+    settle();
+    detail::seen_token const* const seen_ = list_.tokens;
+    unsigned const seen_count_ = *list_.count;
+    unsigned const seen_room_ = list_.room;
     auto& touched = detail::shared_of_block().low;  // whose tokens are edited
     touched[threadIdx.x] = 0;
     auto const edit = [&](float& logit, detail::seen_token const& by) {
@@ -150,6 +205,9 @@ class cuda_candidates : public detail::cuda_logits {
   [[nodiscard]] __device__ std::uint64_t largest(std::uint64_t mine) {
     return join(mine, detail::joined_by::max);
   }
+  [[nodiscard]] __device__ std::uint64_t sum(std::uint64_t mine) {
+    return join(mine, detail::joined_by::sum);
+  }
 
   [[nodiscard]] __device__ float logit(token_id token) {
     float here = detail::no_logit;
@@ -160,12 +218,8 @@ class cuda_candidates : public detail::cuda_logits {
       static_cast<std::uint32_t>(join(detail::order_key(here), detail::joined_by::max)));
   }
 
-  /// What `edit_seen` goes through: all tokens of the row's history that count.
-  __device__ void seen_tokens(detail::seen_token const* seen, unsigned count, unsigned room) {
-    seen_ = seen;
-    seen_count_ = count;
-    seen_room_ = room;
-  }
+  /// What the next stage goes through.
+  __device__ void take_list(detail::token_list const& list) { list_ = list; }
 
  private:
   __device__ void forget() {
@@ -203,9 +257,8 @@ class cuda_candidates : public detail::cuda_logits {
 
   std::uint64_t seed_;
   std::uint64_t step_;
-  detail::seen_token const* seen_ = nullptr;
-  unsigned seen_count_ = 0;
-  unsigned seen_room_ = 0;
+  detail::token_list list_;
+  float* before_ = nullptr;
   float raw_best_ = 0;
   float best_ = 0;
   bool raw_known_ = false;

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <tpx/cuda/sample_draw.cuh>
+#include <tpx/cuda/sample_lists.cuh>
 #include <tpx/cuda/sample_request.cuh>
 #include <tpx/cuda/sample_select.cuh>
+#include <tpx/cuda/sample_top.cuh>
 
 namespace tpx::detail {
 
@@ -12,57 +14,40 @@ template <class T, class... Stages>
 struct sample_launch {
   T const* logits;  // (rows, stride)
   std::size_t stride;
+  batch_row const* batch;  // instead of these two, for rows of any slots; or null
   device_row<Stages...>* rows;
   cuda_sampled* results;
   sample_state<Stages...>* states;  // for the host to see
-  seen_token const* seen;           // (rows, seen_room)
-  std::uint32_t const* seen_count;
-  std::uint32_t seen_room;
+  token_logprob* tops;              // (rows, 2, max_top), too
+  std::uint32_t max_top;
+  token_lists lists;
+  float* before;         // (rows, vocab), where a stage looks back
   std::uint32_t vocab;   // of a row's columns, those that are tokens
   std::uint32_t part;    // tokens of a block, a multiple of 256
   std::uint32_t inside;  // of them in shared memory
   float* outside;        // (blocks, part - inside)
 };
 
-/// Log-probability and rank among the model's own logits, before mask and stages.
-template <class T>
-__device__ void look_at_raw(sample_team& team, logits_view<T> const& row, sample_part const& part,
-                            token_id token, cuda_sampled& result) {
-  running_best mine;
-  auto const each = [&](auto f) {
-    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
-      float4 const x = row.four(part.begin + i);
-      f(x.x);
-      f(x.y);
-      f(x.z);
-      f(x.w);
-    }
-  };
-  each([&](float x) { mine.add(x); });
-  auto const key = static_cast<std::uint32_t>(team.join(mine.key(), joined_by::max));
-  float const best = from_order_key(key);
-  if (key == ~0u || best > 1e30f) {
-    result = {.status = sample_status::not_a_number};
-    return;
+template <class T, class... Stages>
+[[nodiscard]] __device__ T const* logits_of(sample_launch<T, Stages...> const& work,
+                                            std::size_t i) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (work.batch != nullptr) { return work.batch[i].logits; }
   }
-  auto const logit = static_cast<float>(row.logits[token]);
-  std::uint64_t mass = 0;
-  std::uint64_t over = 0;
-  each([&](float x) {
-    mass += fixed_of(mass_of(x, best));
-    over += x > logit ? 1 : 0;
-  });
-  mass = team.join(mass, joined_by::sum);
-  over = team.join(over, joined_by::sum);
-  double const log_total = ln(static_cast<double>(mass) / fixed_one);
-  result.raw_logprob = static_cast<float>(static_cast<double>(logit - best) - log_total);
-  result.rank = static_cast<std::uint32_t>(over) + 1;
+  return work.logits + i * work.stride;
 }
 
-template <class S, class Chosen, class State>
-__device__ void apply_stage(cuda_candidates& c, Chosen const& chosen, State& memory) {
+/// `first`: of the row's lists.
+template <class S, class Lists, class Chosen, class State>
+__device__ void apply_stage(cuda_candidates& c, Chosen const& chosen, State& memory,
+                            token_lists const& lists, std::size_t first) {
   S const& stage = chosen.template get<S>();
   if (stage.neutral() || c.status() != sample_status::ok) { return; }
+  if constexpr (looking_stage<S>) {
+    c.take_list(lists.list(first + Lists::template seen<S>));
+  } else if constexpr (listing_stage<S>) {
+    c.take_list(lists.list(first + Lists::template given<S>));
+  }
   if constexpr (picking_stage<S>) {
     return;
   } else if constexpr (stateful_stage<S>) {
@@ -85,7 +70,6 @@ __device__ void tell_stage(cuda_candidates& c, Chosen const& chosen, token_id to
 template <class T, class... Stages>
 __device__ void sample_row(sample_launch<T, Stages...> const& work) {
   auto* const reach = reinterpret_cast<float*>(memory_of_block() + sizeof(sample_shared));
-  unsigned const r = blockIdx.x / team_size();
   sample_part const part{
     .logits = reach + work.part / chunk_rows,
     .outside = work.outside + std::size_t{blockIdx.x} * (work.part - work.inside),
@@ -94,21 +78,22 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
     .count = work.part,
     .inside = work.inside};
 
+  using lists = list_layout<Stages...>;
   let_next_launch_begin();
   team_begin();
-  if (work.seen == nullptr) { wait_for_launches_before(); }
-  T const* const logits = work.logits + r * work.stride;
+  if constexpr (lists::looking == 0) { wait_for_launches_before(); }
+  unsigned const i = blockIdx.x / team_size();
+  T const* const logits = logits_of(work, i);
   part_taker<T> taker{logits, work.vocab, part};
+  std::size_t const r = slot_of(work.batch, i);
   device_row<Stages...> const row = work.rows[r];
   logits_view<T> const view{logits, work.vocab, row.end, row.mask};
   sample_state<Stages...> memory = row.memory;
   cuda_candidates c{part, taker.take(view), row.seed, row.step};
   team_meet();
-  if (work.seen != nullptr) {
-    wait_for_launches_before();  // logits are there since that one began
-    c.seen_tokens(work.seen + std::size_t{r} * work.seen_room, work.seen_count[r], work.seen_room);
-  }
-  (apply_stage<Stages>(c, row.chosen, memory), ...);
+  if constexpr (lists::looking > 0) { wait_for_launches_before(); }  // logits came before the lists
+  if constexpr ((looking_back<Stages> || ...)) { c.remember_in(work.before + r * work.vocab); }
+  (apply_stage<Stages, lists>(c, row.chosen, memory, work.lists, r * lists::count), ...);
 
   cuda_sampled result;
   if (c.status() == sample_status::ok) {
@@ -121,14 +106,19 @@ __device__ void sample_row(sample_launch<T, Stages...> const& work) {
     if (row.logprobs) {
       float const depth = c.logit(result.token) - c.best();
       result.logprob = static_cast<float>(static_cast<double>(depth) - c.log_total());
-      look_at_raw(c.team(), view, part, result.token, result);
+    }
+    token_logprob* const top = work.tops + 2 * r * work.max_top;
+    if (row.top > 0) { write_likeliest(c, top, row.top); }
+    if (row.logprobs || row.raw_top > 0) {
+      look_at_raw(c.team(), view, part, row.logprobs, top + work.max_top, row.raw_top, result);
     }
   }
   if (team_rank() != 0 || threadIdx.x != 0) { return; }
+  device_row<Stages...>& next = work.rows[r];
   if (result.status != sample_status::ok) {
-    result.token = -1;
+    result = {.status = result.status};  // the model's own logits may be what is wrong
+    memory = next.memory;
   } else {
-    device_row<Stages...>& next = work.rows[r];
     next.step = row.step + 1;
     next.memory = memory;
     if (row.history_size < row.history_room) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <tpx/cuda/sample_mass.cuh>
 #include <tpx/cuda/sample_team.cuh>
 #include <tpx/generator/sample/noise.hpp>
+#include <tpx/generator/sample/scalar.hpp>
 #include <tpx/number.hpp>
 
 namespace tpx {

@@ -2,29 +2,12 @@
 #pragma once
 
 #include <tpx/cuda/sample_kernel.cuh>
+#include <tpx/cuda/sample_launch.cuh>
 #include <tpx/cuda/sample_memory.cuh>
 #include <tpx/cuda/sample_seen.cuh>
 #include <tpx/generator/sampler.hpp>
 
 namespace tpx {
-namespace detail {
-
-template <class S>
-concept gpu_stage = requires {
-  requires S::on_any_space;
-};
-
-}  // namespace detail
-
-/// What a sampler on a GPU is made for.
-struct cuda_sampler_options {
-  std::size_t columns;                                       // logits of a row
-  std::size_t rows = 1;                                      // at most, of a batch
-  std::size_t vocab = std::numeric_limits<token_id>::max();  // tokens from here on are padding
-  std::size_t max_history = 4096;                            // room of a row's history at most
-  unsigned blocks = 0;  // that share a row: 1, 2, 4, 8 or 16; 0: by the rows
-};
-
 /// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same
 /// tokens.
 ///
@@ -41,7 +24,7 @@ struct cuda_sampler_options {
 /// two libraries', of 53 bits rounded to 24: where two scores, or a logit and a limit, agree to
 /// 2^-24, one in 2^28 of these may go the other way.
 ///
-/// Stages that take the whole history, a list of the host's, or lanes are of the Cpu space alone.
+/// Lists that parameters show (LogitBias, Dry, Xtc) are copied by `set`.
 ///
 /// Cost    one kernel, and one before it where a stage looks at the history. A cluster of blocks
 ///         holds a row in its shared memory, and what does not fit in global: it is read once.
@@ -55,8 +38,7 @@ class cuda_sampler {
                 "a stage of this chain is of the Cpu space alone: use tpx::sampler, or mark its "
                 "functions TPX_HD and say on_any_space = true");
   static_assert((std::is_trivially_copyable_v<Stages> && ...));
-  static constexpr std::size_t looking = (std::size_t{detail::looking_stage<Stages>} + ... + 0);
-  static_assert(looking <= 1, "one stage of a chain may look at the history");
+  using lists = detail::list_layout<Stages...>;
 
  public:
   using parameters = sample_parameters<Stages...>;
@@ -81,16 +63,21 @@ class cuda_sampler {
     clusters_ = major >= 9;
     results_ = detail::make_pinned_array<cuda_sampled>(options.rows);
     states_ = detail::make_pinned_array<state>(options.rows);
+    tops_ = detail::make_pinned_array<token_logprob>(options.rows * 2 * options.max_top);
     rows_ = detail::make_device_array<row>(options.rows);
-    for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
-    if constexpr (looking > 0) {
-      seen_ = detail::make_device_array<detail::seen_token>(options.rows * options.max_history);
-      seen_count_ = detail::make_device_array<std::uint32_t>(options.rows);
+    std::size_t const all = options.rows * lists::count;
+    listed_ = detail::make_device_array<detail::seen_token>(all * options.max_history);
+    listed_count_ = detail::make_device_array<std::uint32_t>(all);
+    if constexpr (lists::looking > 0) {
       if (detail::slots_for(options.max_history) > inside_slots) {
         slots_ = detail::make_device_array<detail::seen_slot>(
-          options.rows * detail::slots_for(options.max_history));
+          options.rows * lists::looking * detail::slots_for(options.max_history));
       }
     }
+    if constexpr ((detail::looking_back<Stages> || ...)) {
+      before_ = detail::make_device_array<float>(options.rows * options_.vocab);
+    }
+    for (std::size_t r = 0; r < options.rows; ++r) { set(r, {}, {}, {}, nullptr); }
     prepare<float>();
     prepare<bfloat16>();
     if (clusters_) { count_clusters(); }
@@ -110,62 +97,53 @@ class cuda_sampler {
     expects(r < options_.rows, [&] {
       return "cuda_sampler: row " + std::to_string(r) + " of " + std::to_string(options_.rows);
     });
-    expects(
-      asked.history_size <= asked.history.size() &&
-        (looking == 0 || asked.history.size() <= options_.max_history),
-      [&] {
-        return "cuda_sampler: a history of " + std::to_string(asked.history_size) +
-               " tokens with room for " + std::to_string(asked.history.size()) + ", at most " +
-               std::to_string(options_.max_history);
-      },
-      "raise max_history");
-    std::size_t end = options_.vocab;
-    if (!asked.mask.empty()) { end = std::min(end, 32 * asked.mask.size()); }
+    detail::check_request(asked, options_, lists::looking > 0);
+    (put_given<Stages>(r, chosen, stream), ...);
     row const next{.chosen = {{chosen.template get<Stages>()}...},
                    .memory = memory,
                    .history = asked.history.data(),
                    .mask = asked.mask.empty() ? nullptr : asked.mask.data(),
                    .history_size = static_cast<std::uint32_t>(asked.history_size),
                    .history_room = static_cast<std::uint32_t>(asked.history.size()),
-                   .end = static_cast<std::uint32_t>(end),
+                   .end = end_of(asked.mask),
                    .seed = asked.seed,
                    .step = asked.step,
+                   .top = asked.top,
+                   .raw_top = asked.raw_top,
                    .logprobs = asked.logprobs};
     detail::put_row<<<1, 1, 0, stream>>>(rows_.get() + r, next);
     detail::cuda_check(cudaGetLastError(), "setting a row of a sampler");
+  }
+
+  /// Another mask for a row, in the stream's order; empty: none.
+  void mask(std::size_t r, std::span<std::uint32_t const> mask, cudaStream_t stream) {
+    detail::put_mask<<<1, 1, 0, stream>>>(rows_.get() + r, mask.empty() ? nullptr : mask.data(),
+                                          end_of(mask));
+    detail::cuda_check(cudaGetLastError(), "setting a mask of a sampler");
   }
 
   /// Samples the first `rows` rows of logits (rows, stride) in device memory, float or bfloat16;
   /// stride 0 is columns. Neither waits nor allocates.
   template <class T>
   void sample(T const* logits, std::size_t rows, cudaStream_t stream, std::size_t stride = 0) {
-    expects(rows <= options_.rows, [&] {
-      return "cuda_sampler: " + std::to_string(rows) + " rows, made for " +
-             std::to_string(options_.rows);
-    });
-    if (rows == 0) { return; }
-    if constexpr (looking > 0) { see(rows, stream); }
-    plan const p = layout(rows);
-    detail::sample_launch<T, Stages...> const work{
-      .logits = logits,
-      .stride = stride == 0 ? options_.columns : stride,
-      .rows = rows_.get(),
-      .results = results_.get(),
-      .states = states_.get(),
-      .seen = seen_.get(),
-      .seen_count = seen_count_.get(),
-      .seen_room = static_cast<std::uint32_t>(options_.max_history),
-      .vocab = static_cast<std::uint32_t>(options_.vocab),
-      .part = p.part,
-      .inside = p.inside,
-      .outside = outside_.get()};
-    launch(detail::sample_rows<T, Stages...>, static_cast<unsigned>(rows) * p.blocks, p, stream,
-           work);
+    sample(logits, stride == 0 ? options_.columns : stride, nullptr, rows, stream);
+  }
+  /// The same for rows that lie anywhere, no two of one slot; `batch` is device memory.
+  void sample(batch_row const* batch, std::size_t rows, cudaStream_t stream) {
+    sample<float>(nullptr, 0, batch, rows, stream);
   }
 
   /// What came of each row of the last batch, once the stream has come by. Page-locked memory.
   [[nodiscard]] std::span<cuda_sampled const> results() const {
     return {results_.get(), options_.rows};
+  }
+  /// A row's likeliest tokens after all stages, likeliest first, and those before the first stage;
+  /// token -1 where there were fewer.
+  [[nodiscard]] std::span<token_logprob const> top(std::size_t r) const {
+    return {tops_.get() + 2 * r * options_.max_top, options_.max_top};
+  }
+  [[nodiscard]] std::span<token_logprob const> raw_top(std::size_t r) const {
+    return {tops_.get() + (2 * r + 1) * options_.max_top, options_.max_top};
   }
   /// What each row's stages remember after it.
   [[nodiscard]] std::span<state const> states() const { return {states_.get(), options_.rows}; }
@@ -175,13 +153,54 @@ class cuda_sampler {
   static_assert(sizeof(row) <= 4096);
   static constexpr std::uint32_t inside_slots = 2048;
 
-  /// How rows are shared out to blocks.
-  struct plan {
-    unsigned blocks;
-    std::uint32_t part = 0;
-    std::uint32_t inside = 0;  // of it in shared memory
-    unsigned bytes = 0;        // of that
-  };
+  [[nodiscard]] detail::token_lists all_lists() const {
+    return {listed_.get(), listed_count_.get(), static_cast<std::uint32_t>(options_.max_history)};
+  }
+
+  template <class S>
+  void put_given(std::size_t r, parameters const& chosen, cudaStream_t stream) {
+    if constexpr (detail::listing_stage<S>) {
+      detail::put_list_of(all_lists(), r * lists::count + lists::template given<S>,
+                          detail::given_to(chosen.template get<S>()), stream);
+    }
+  }
+
+  /// Tokens that are no padding, and in the mask.
+  [[nodiscard]] std::uint32_t end_of(std::span<std::uint32_t const> mask) const {
+    return static_cast<std::uint32_t>(mask.empty() ? options_.vocab
+                                                   : std::min(options_.vocab, 32 * mask.size()));
+  }
+
+  template <class T>
+  void sample(T const* logits, std::size_t stride, batch_row const* batch, std::size_t rows,
+              cudaStream_t stream) {
+    expects(rows <= options_.rows, [&] {
+      return "cuda_sampler: " + std::to_string(rows) + " rows, made for " +
+             std::to_string(options_.rows);
+    });
+    if (rows == 0) { return; }
+    if constexpr (lists::looking > 0) { see(batch, rows, stream); }
+    plan const p = layout(rows);
+    detail::sample_launch<T, Stages...> const work{
+      .logits = logits,
+      .stride = stride,
+      .batch = batch,
+      .rows = rows_.get(),
+      .results = results_.get(),
+      .states = states_.get(),
+      .tops = tops_.get(),
+      .max_top = static_cast<std::uint32_t>(options_.max_top),
+      .lists = all_lists(),
+      .before = before_.get(),
+      .vocab = static_cast<std::uint32_t>(options_.vocab),
+      .part = p.part,
+      .inside = p.inside,
+      .outside = outside_.get()};
+    launch(detail::sample_rows<T, Stages...>, static_cast<unsigned>(rows) * p.blocks, p, stream,
+           work);
+  }
+
+  using plan = detail::sample_plan;
 
   [[nodiscard]] plan shared_by(unsigned blocks) const {
     constexpr std::size_t chunk = detail::chunk_size;
@@ -206,43 +225,24 @@ class cuda_sampler {
     return shared_by(blocks);
   }
 
-  void see(std::size_t rows, cudaStream_t stream) {
+  void see(batch_row const* batch, std::size_t rows, cudaStream_t stream) {
     detail::seen_launch<Stages...> const work{
       .rows = rows_.get(),
-      .seen = seen_.get(),
-      .count = seen_count_.get(),
+      .batch = batch,
+      .lists = all_lists(),
       .outside = slots_.get(),
       .inside = std::min(detail::slots_for(options_.max_history), inside_slots),
-      .room = static_cast<std::uint32_t>(options_.max_history),
       .vocab = static_cast<std::uint32_t>(options_.vocab)};
     plan const alone{.blocks = 1,
                      .bytes = static_cast<unsigned>(work.inside * sizeof(detail::seen_slot))};
-    launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows), alone, stream, work);
+    launch(detail::see_rows<Stages...>, static_cast<unsigned>(rows) * lists::looking, alone, stream,
+           work);
   }
-
-  /// A cluster's blocks share a row, and a kernel may begin while the one before it ends.
-  struct launch_config {
-    launch_config(plan const& p, unsigned grid, cudaStream_t stream) {
-      attributes[0].id = cudaLaunchAttributeClusterDimension;
-      attributes[0].val.clusterDim = {p.blocks, 1, 1};
-      attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      attributes[1].val.programmaticStreamSerializationAllowed = 1;
-      value.gridDim = dim3{grid};
-      value.blockDim = dim3{detail::sample_threads};
-      value.dynamicSmemBytes = p.bytes;
-      value.stream = stream;
-      value.attrs = attributes;
-      value.numAttrs = 2;
-    }
-    launch_config(launch_config&&) = delete;
-    cudaLaunchAttribute attributes[2]{};
-    cudaLaunchConfig_t value{};
-  };
 
   template <class Kernel, class Work>
   void launch(Kernel* kernel, unsigned grid, plan const& p, cudaStream_t stream,
               Work const& work) const {
-    launch_config config{p, grid, stream};
+    detail::sample_launch_config config{p, grid, stream};
     if (!clusters_) { config.value.numAttrs = 0; }
     detail::cuda_check(cudaLaunchKernelEx(&config.value, kernel, work), "launching a sampler");
   }
@@ -266,7 +266,7 @@ class cuda_sampler {
   /// Clusters of so many blocks that the GPU holds.
   void count_clusters() {
     for (unsigned blocks = 1; blocks <= 16; blocks *= 2) {
-      launch_config config{shared_by(blocks), blocks, nullptr};
+      detail::sample_launch_config config{shared_by(blocks), blocks, nullptr};
       detail::cuda_check(cudaOccupancyMaxActiveClusters(
                            &at_once_[blocks], detail::sample_rows<float, Stages...>, &config.value),
                          "asking how many clusters a GPU holds");
@@ -279,10 +279,12 @@ class cuda_sampler {
   int at_once_[17]{};  // rows, by blocks that share one
   detail::pinned_array<cuda_sampled> results_;
   detail::pinned_array<state> states_;
+  detail::pinned_array<token_logprob> tops_;  // (rows, 2, max_top)
   detail::device_array<row> rows_;
-  detail::device_array<detail::seen_token> seen_;
-  detail::device_array<std::uint32_t> seen_count_;
+  detail::device_array<detail::seen_token> listed_;
+  detail::device_array<std::uint32_t> listed_count_;
   detail::device_array<detail::seen_slot> slots_;
+  detail::device_array<float> before_;
   detail::device_array<float> outside_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <tpx/error.hpp>
 #include <tpx/generator/caught.hpp>
+#include <tpx/generator/draws.hpp>
 #include <tpx/generator/generator_check.hpp>
 #include <tpx/generator/generator_make.hpp>
 #include <tpx/generator/generator_options.hpp>
@@ -17,6 +18,7 @@
 #include <tpx/generator/page_table.hpp>
 #include <tpx/generator/queue.hpp>
 #include <tpx/generator/scheduler.hpp>
+#include <tpx/generator/step_draws.hpp>
 #include <tpx/generator/text_pieces.hpp>
 #include <tpx/generator/token_healing.hpp>
 
@@ -96,15 +98,19 @@ class generator {
     admit(clock::now());
     if (host_pages_of(model_) > 0) { scheduler_.fetch_ahead(how_.prefetch); }
     if (scheduler_.running().empty()) { return !scheduler_.waiting().empty(); }
+    std::span<float> logits;
     try {
-      logits_ = step_.forward(scheduler_.running());
+      logits = step_.forward(scheduler_.running());
     } catch (...) {
       auto const why = detail::caught();
       for (run* const r : step_.runs()) { end(*r, finish_reason::failed, why); }
       return true;
     }
     auto const sequences = step_.runs().size();
-    for (run* const r : step_.runs()) { read(*r); }
+    detail::step_draws draws{
+      reader_, step_, logits, [this](run& r) { keep(r); },
+      [this](run& r, std::string_view why) { end(r, finish_reason::failed, why); }};
+    draw_tokens(sampler_, draws);
     auto const taken = clock::now() - begun;
     totals_.add_step(sequences, detail::job_clock::seconds(taken),
                      detail::job_clock::seconds(taken - step_.taken()));
@@ -209,29 +215,19 @@ class generator {
     for (auto const& [r, why] : broken) { end(*r, finish_reason::failed, why); }
   }
 
-  void read(run& r) {
-    try {
-      take(r);
-    } catch (...) {
-      auto const whose = "job " + std::to_string(r.channel->id()) + ": ";
-      return end(r, finish_reason::failed, whose + detail::caught());
+  /// The step is over for `r`.
+  void keep(run& r) {
+    if (r.rows > 0) {
+      r.learn();
+      for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
+      r.followers.clear();
     }
+    if (!step_.keep(r)) { r.room = 0; }
     if (r.reason != finish_reason::none) {
       count(*scheduler_.release(r));
     } else if (r.room == 0) {
       scheduler_.extend(r);
     }
-  }
-
-  void take(run& r) {
-    r.undraft();
-    r.clock.waits_since = step_.ended();
-    if (r.rows > 0) {
-      r.learn(reader_.read(r, logits_, step_.draft_of(r), step_.ended()));
-      for (auto& f : r.followers) { scheduler_.enqueue(std::move(f)); }
-      r.followers.clear();
-    }
-    if (!step_.keep(r)) { r.room = 0; }
   }
 
   /// Ends a run wherever it is, and those that wait for its prompt.
@@ -263,9 +259,8 @@ class generator {
   Pages pages_;
   detail::scheduler<Pages, run> scheduler_;
   detail::model_step<Model, Pages, Drafter, run> step_;
-  Sampler const& sampler_;
+  Sampler& sampler_;
   detail::logits_reader<Sampler, Vocabulary> reader_;
-  std::span<float> logits_;
   generator_metrics totals_;
   detail::inbox<std::unique_ptr<run>> news_;  // null: wakes serve()
   std::shared_ptr<std::atomic<std::size_t>> cancels_ =

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <tpx/generator/draws.hpp>
 #include <tpx/generator/generator_mask.hpp>
 #include <tpx/generator/guidance.hpp>
 #include <tpx/generator/job.hpp>
@@ -14,7 +15,7 @@
 
 namespace tpx::detail {
 
-/// Chooses tokens from a step's logits and gives them to a run's filter, text and user.
+/// Says what a run draws from a step's logits, and gives tokens to its filter, text and user.
 template <class Sampler, class Vocabulary>
 class logits_reader {
  public:
@@ -23,26 +24,62 @@ class logits_reader {
                 std::size_t columns)
       : sampler_{sampler}, vocabulary_{vocabulary}, vocab_size_{vocab_size}, columns_{columns} {}
 
-  /// One token from each row as long as the one before was drafted right. So a draft without chance
-  /// changes how many tokens a step gives, and no token; and is accepted as often as rejection
-  /// sampling would: with its probability in the target's distribution. From what another was drawn
-  /// the sampler is told, which then picks the drafted token more often and others less, and the
-  /// distribution stays. Returns how many of `draft` were right.
+  /// Before a run's first row is drawn from. Returns false if its text ends without.
+  template <class Run>
+  bool begin(Run& run) {
+    run.right = 0;
+    if (run.generated() > 0 || mask_next(run, vocab_size_)) { return true; }
+    finish(run, finish_reason::filter_finished);
+    return false;
+  }
+
+  /// What the run's next token is drawn from: row number run.right.
   template <class Run, class Draft>
-  std::size_t read(Run& run, std::span<float> logits, Draft const& draft,
-                   job_clock::clock::time_point now) {
-    std::size_t right = 0;
-    if (run.generated() == 0 && !mask_next(run, vocab_size_)) {
-      finish(run, finish_reason::filter_finished);
-      return 0;
+  [[nodiscard]] token_draw<Sampler> ask(Run& run, std::span<float> logits, Draft const& draft) {
+    auto const row = run.right;
+    auto const at = [&](auto const& context) {
+      return logits.subspan((context.row + row) * columns_, columns_);
+    };
+    auto const mine = at(run.contexts[0]);
+    if (run.contexts.size() == 2) { guided(mine, at(run.contexts[1]), run.options->guidance); }
+    run.begin_token();
+    constexpr token_logprob none{-1, 0};  // where fewer tokens were possible
+    token_draw<Sampler> next{{.logits = mine,
+                              .history = run.tokens(),
+                              .mask = run.mask,
+                              .seed = run.options->seed + run.sequence,
+                              .step = run.generated(),
+                              .id = run.channel->id(),
+                              .logprobs = run.options->logprobs,
+                              .top = run.scores.top.next(none),
+                              .raw_top = run.scores.raw_top.next(none),
+                              .slot = run.contexts[0].sequence},
+                             run.options->sampling,
+                             run.state};
+    // Where a ban has taken a token back, the draft is the one that led there: no chance any more.
+    if (row < draft.length && run.text.forbidden().empty()) {
+      next.request.drafted = draft[row];
+      next.request.drawn_from = draft.drawn_from(row);
     }
-    for (std::size_t row = 0; row < run.rows; ++row) {
-      token_id const token = choose(run, logits, row, draft);
-      run.clock.stepped(now, run.generated());
-      if (!take(run, token) || row == draft.length || draft[row] != token) { break; }
-      ++right;
+    return next;
+  }
+
+  /// Gives a token to the run. Returns whether another is drawn from its next row: one is as long
+  /// as the one before was drafted right. So a draft without chance changes how many tokens a step
+  /// gives, and no token; and is accepted as often as rejection sampling would: with its
+  /// probability in the target's distribution. From what another was drawn the sampler is told,
+  /// which then picks the drafted token more often and others less, and the distribution stays.
+  template <class Run, class Draft>
+  bool take(Run& run, sampled const& chosen, Draft const& draft, job_clock::clock::time_point now) {
+    static_cast<void>(run.scores.scores.next({chosen.logprob, chosen.raw_logprob, chosen.rank}));
+    run.push(chosen.token);
+    run.clock.stepped(now, run.generated());
+    auto const row = run.right;
+    if (!take(run, chosen.token) || row == draft.length || draft[row] != chosen.token) {
+      return false;
     }
-    return right;
+    ++run.right;
+    return true;
   }
 
   /// Ends the text: what is held goes out.
@@ -55,36 +92,6 @@ class logits_reader {
   }
 
  private:
-  template <class Run, class Draft>
-  token_id choose(Run& run, std::span<float> logits, std::size_t row, Draft const& draft) {
-    auto const at = [&](auto const& context) {
-      return logits.subspan((context.row + row) * columns_, columns_);
-    };
-    auto const mine = at(run.contexts[0]);
-    if (run.contexts.size() == 2) { guided(mine, at(run.contexts[1]), run.options->guidance); }
-    run.begin_token();
-    auto& [scores, top, raw_top] = run.scores;
-    constexpr token_logprob none{-1, 0};  // where fewer tokens were possible
-    sample_request request{.logits = mine,
-                           .history = run.tokens(),
-                           .mask = run.mask,
-                           .seed = run.options->seed + run.sequence,
-                           .step = run.generated(),
-                           .id = run.channel->id(),
-                           .logprobs = run.options->logprobs,
-                           .top = top.next(none),
-                           .raw_top = raw_top.next(none)};
-    // Where a ban has taken a token back, the draft is the one that led there: no chance any more.
-    if (row < draft.length && run.text.forbidden().empty()) {
-      request.drafted = draft[row];
-      request.drawn_from = draft.drawn_from(row);
-    }
-    sampled const chosen = sampler_.sample(request, run.options->sampling, run.state);
-    static_cast<void>(scores.next({chosen.logprob, chosen.raw_logprob, chosen.rank}));
-    run.push(chosen.token);
-    return chosen.token;
-  }
-
   /// A sampler that other ranks follow must know.
   void guided(std::span<float> logits, std::span<float const> negative, float strength) {
     if constexpr (requires { sampler_.guide(logits, negative, strength); }) {

@@ -96,7 +96,8 @@ struct job_run : scheduled_run {
   draft_window window;
   std::vector<std::uint32_t> mask = {};  // what may come next; empty: everything
   job_clock clock = {};
-  std::size_t sent = 0;  // new tokens that the user has
+  std::size_t right = 0;  // of this step's draft, so far
+  std::size_t sent = 0;   // new tokens that the user has
   finish_reason reason = finish_reason::none;
   std::vector<std::unique_ptr<job_run>> followers = {};  // sequences that wait for its prompt
 
@@ -110,8 +111,8 @@ struct job_run : scheduled_run {
     log.rewind(count, *this, filter, text, loops, healing, state, scores);
   }
 
-  /// Of its draft so many tokens were right.
-  void learn(std::size_t right) {
+  /// Of its draft `right` tokens were so.
+  void learn() {
     auto const tokens = drafted();
     window.learn(static_cast<std::uint32_t>(tokens), static_cast<std::uint32_t>(right));
     clock.metrics.accepted_drafts += right;

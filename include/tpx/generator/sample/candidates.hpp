@@ -185,9 +185,29 @@ class candidates {
     forget();
   }
 
-  /// The largest of what all ranks have. 8 bytes reduced.
+  /// The same of those that are not in a list, which is ascending.
+  template <class F>
+  void for_each_unlisted(std::span<token_id const> list, float from, F f) {
+    for_each_from(from, [&](token_id token, float logit) {
+      if (!std::binary_search(list.begin(), list.end(), token)) { f(token, logit); }
+    });
+  }
+  /// These get the logit f(logit), which may not be larger.
+  template <class F>
+  void edit_unlisted(std::span<token_id const> list, float from, F f) {
+    settle();
+    for_each_unlisted(list, from, [&](token_id token, float logit) {
+      if (f(logit) != logit) { edit(token, f); }
+    });
+  }
+
+  /// The largest, and the sum, of what all ranks have. 8 bytes reduced.
   [[nodiscard]] std::uint64_t largest(std::uint64_t mine) {
     reduction_.max(std::span{&mine, 1});
+    return mine;
+  }
+  [[nodiscard]] std::uint64_t sum(std::uint64_t mine) {
+    reduction_.sum(std::span{&mine, 1});
     return mine;
   }
 
@@ -197,13 +217,36 @@ class candidates {
   void edit_seen(std::size_t count, Fade fade, F f) {
     auto const history = request().history;
     settle();
-    auto seen = tallies();
+    detail::token_tallies seen{row_.memory()};
     for (std::size_t back = std::min(history.size(), count); back > 0; --back) {
       float const amount = fade(back);
       if (amount > 0) { seen.add(history[history.size() - back], amount); }
     }
     seen.drain([&](token_id token, float most, float sum) {
       edit(token, [&](float logit) { return f(logit, most, sum); });
+    });
+  }
+
+  /// Gives each candidate in a stage's list the logit f(logit, bias).
+  template <class S, class F>
+  void edit_listed(S stage, F f) {
+    settle();
+    stage.spans([&](auto const& list) {
+      for (auto const& entry : list) {
+        if (!S::counts(entry)) { continue; }
+        edit(entry.token, [&](float logit) { return f(logit, entry.bias); });
+      }
+    });
+  }
+
+  /// Gives each candidate that stage.find finds in the history the logit f(logit, penalty).
+  template <class S, class F>
+  void edit_found(S const& stage, F f) {
+    settle();
+    detail::token_tallies seen{row_.memory()};
+    stage.find(request().history, [&](token_id token, float n) { seen.add(token, n); });
+    seen.drain([&](token_id token, float most, float) {
+      edit(token, [&](float logit) { return f(logit, stage.penalty(most)); });
     });
   }
 
@@ -229,9 +272,6 @@ class candidates {
     reduction_.max(std::span{&key, 1});
     return detail::from_order_key(static_cast<std::uint32_t>(key));
   }
-
-  /// For counting tokens of the history; of this rank's, the rest are passed over.
-  [[nodiscard]] detail::token_tallies tallies() { return detail::token_tallies{row_.memory()}; }
 
   [[nodiscard]] sample_request const& request() const { return row_.request(); }
   [[nodiscard]] detail::logit_row& row() { return row_; }

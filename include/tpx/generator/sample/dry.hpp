@@ -14,6 +14,7 @@ namespace tpx::sample {
 /// Cost    linear in the range, by the Z algorithm (Gusfield 1997, section 1.4).
 struct Dry {
   static constexpr std::string_view name = "Dry";
+  static constexpr bool on_any_space = true;
   static constexpr bool looks_at_history = true;
   float multiplier = 0;
   float base = 1.75f;
@@ -21,7 +22,7 @@ struct Dry {
   int range = 0;                            // 0: the whole history
   std::span<token_id const> breakers = {};  // ascending; the caller's
 
-  [[nodiscard]] bool neutral() const { return multiplier == 0 || base < 1; }
+  [[nodiscard]] TPX_HD bool neutral() const { return multiplier == 0 || base < 1; }
   template <class F>
   void spans(F f) {
     f(breakers);
@@ -34,9 +35,16 @@ struct Dry {
     expects(std::is_sorted(breakers.begin(), breakers.end()), "Dry: breakers are not ascending");
   }
 
+  _CCCL_EXEC_CHECK_DISABLE
   template <class C>
-  void apply(C& c) const {
-    auto const history = c.request().history;
+  TPX_HD void apply(C& c) const {
+    c.edit_found(*this, [](float logit, float penalty) { return logit - penalty; });
+  }
+
+  /// Calls add(token, n) for each token that would prolong a repetition, n - 1 over the allowed
+  /// length: once for each place where it is repeated.
+  template <class F>
+  void find(std::span<token_id const> history, F add) const {
     std::size_t const n =
       range == 0 ? history.size() : std::min(history.size(), static_cast<std::size_t>(range));
     auto const allowed = static_cast<std::size_t>(allowed_length);
@@ -46,11 +54,8 @@ struct Dry {
     std::size_t unbroken = 0;
     while (unbroken < n && !breaks(ago(unbroken))) { ++unbroken; }
 
-    c.settle();
-    auto tallies = c.tallies();
     std::array<std::uint16_t, longest> matched;  // what of the end is repeated i tokens before it
-    std::size_t const most =
-      exponent_limit() == 0 ? longest : std::min(longest, allowed + exponent_limit());
+    std::size_t const most = longest_found();
     std::size_t begin = 0;
     std::size_t end = 0;  // [begin, end) ago is like [0, end - begin) ago
     for (std::size_t i = 1; i < n; ++i) {
@@ -64,13 +69,24 @@ struct Dry {
       length = std::min(length, unbroken);
       token_id const follower = ago(i - 1);
       if (length >= allowed && !breaks(follower)) {
-        tallies.add(follower, static_cast<float>(length - allowed + 1));
+        add(follower, static_cast<float>(length - allowed + 1));
       }
     }
-    tallies.drain([&](token_id token, float length, float) {
-      c.edit(token,
-             [&](float logit) { return logit - penalty(static_cast<std::size_t>(length) - 1); });
-    });
+  }
+
+  /// Of such a token, at its largest n.
+  [[nodiscard]] TPX_HD float penalty(float n) const {
+    auto exponent = static_cast<std::size_t>(n) - 1;
+    std::size_t const limit = exponent_limit();
+    if (limit > 0 && exponent > limit) { exponent = limit; }
+    return static_cast<float>(static_cast<double>(multiplier) *
+                              std::pow(static_cast<double>(base), static_cast<double>(exponent)));
+  }
+  /// Longer repetitions are as good as that.
+  [[nodiscard]] TPX_HD std::size_t longest_found() const {
+    std::size_t const limit = exponent_limit();
+    std::size_t const most = static_cast<std::size_t>(allowed_length) + limit;
+    return limit == 0 || most > longest ? longest : most;
   }
 
  private:
@@ -79,13 +95,10 @@ struct Dry {
   [[nodiscard]] bool breaks(token_id token) const {
     return std::binary_search(breakers.begin(), breakers.end(), token);
   }
-  [[nodiscard]] std::size_t exponent_limit() const {
-    return base > 1.000001f ? static_cast<std::size_t>(88.7228391f / std::log(base)) : 0;
-  }
-  [[nodiscard]] float penalty(std::size_t exponent) const {
-    if (exponent_limit() > 0) { exponent = std::min(exponent, exponent_limit()); }
-    return static_cast<float>(static_cast<double>(multiplier) *
-                              std::pow(static_cast<double>(base), static_cast<double>(exponent)));
+  [[nodiscard]] TPX_HD std::size_t exponent_limit() const {
+    return base > 1.000001f
+             ? static_cast<std::size_t>(88.7228391 / detail::ln(static_cast<double>(base)))
+             : 0;
   }
 };
 static_assert(sampler_stage<Dry>);

@@ -39,6 +39,7 @@ struct sample_request {
   // (rejection.hpp). Only where the chain ends with Gumbel; empty: no guess.
   token_id drafted = 0;
   token_distribution drawn_from = {};
+  std::uint32_t slot = 0;  // the sequence's as long as it runs, under max_batch; another may follow
 };
 
 /// A token that was picked. What was not asked for is 0 or empty; the lists lie in the request's

@@ -65,4 +65,12 @@ struct fixed_parts {
   return parts_of(mass_within(y > -80.0f ? y : -80.0f));
 }
 
+/// What these do for sixteen lanes; x <= 0.
+TPX_HD inline void exp_or_zero(float& x) {
+  x = mass_of(x, 0);
+}
+TPX_HD inline void absolute(float& x) {
+  x = x < 0 ? -x : x;
+}
+
 }  // namespace tpx::detail
