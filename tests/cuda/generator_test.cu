@@ -4,6 +4,7 @@
 // the host does.
 #include "generator/batch_world.hpp"
 #include "generator/foresight.hpp"
+#include "stream.cuh"
 
 #include <tpx/cuda/sampler_rows.cuh>
 
@@ -19,17 +20,6 @@ bool no_gpu() {
   int n = 0;
   return cudaGetDeviceCount(&n) != cudaSuccess || n == 0;
 }
-
-class stream {
- public:
-  stream() { cuda_check(cudaStreamCreateWithFlags(&s_, cudaStreamNonBlocking), "a stream"); }
-  stream(stream&&) = delete;
-  ~stream() { cudaStreamDestroy(s_); }
-  operator cudaStream_t() const { return s_; }
-
- private:
-  cudaStream_t s_ = nullptr;
-};
 
 /// Its logits are in device memory, written in the order of a stream.
 class gpu_model : public hash_model<16> {

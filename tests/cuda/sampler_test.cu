@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // The sampler on a GPU against that of the Cpu space: the same token, status and scores.
 #include "generator/sampler_oracle.hpp"
+#include "stream.cuh"
 
 #include <tpx/cuda/sample_mask.cuh>
 #include <tpx/cuda/sampler.cuh>
@@ -51,18 +52,6 @@ class on_gpu {
  private:
   detail::device_array<T> memory_;
   std::size_t size_;
-};
-
-class stream {
- public:
-  stream() { cuda_check(cudaStreamCreateWithFlags(&s_, cudaStreamNonBlocking), "a stream"); }
-  stream(stream&&) = delete;
-  ~stream() { cudaStreamDestroy(s_); }
-  operator cudaStream_t() const { return s_; }
-  void sync() const { cuda_check(cudaStreamSynchronize(s_), "waiting for a stream"); }
-
- private:
-  cudaStream_t s_ = nullptr;
 };
 
 /// What differs, the first few of it.

@@ -194,17 +194,23 @@ class cuda_logits {
         threadIdx.x - lane + static_cast<unsigned>(__ffs(static_cast<int>(left))) - 1;
       TPX_ROLLED
       for (unsigned i = whose * 4 + lane * part_stride; i < part.count; i += 32 * part_stride) {
-        float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
-        std::uint32_t const token = part.begin + i;
-        f(token, x.x);
-        f(token + 1, x.y);
-        f(token + 2, x.z);
-        f(token + 3, x.w);
+        four(part, i, f);
       }
     }
   }
 
  private:
+  /// Of the part's i-th and the next three.
+  template <class F>
+  static __device__ void four(sample_part const& part, unsigned i, F& f) {
+    float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
+    std::uint32_t const token = part.begin + i;
+    f(token, x.x);
+    f(token + 1, x.y);
+    f(token + 2, x.z);
+    f(token + 3, x.w);
+  }
+
   template <class F>
   __device__ void each_raw(F f) const {
     sample_part const part = part_;
@@ -214,14 +220,7 @@ class cuda_logits {
       return;
     }
 #pragma unroll 2
-    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) {
-      float4 const x = *reinterpret_cast<float4 const*>(part.at(i));
-      std::uint32_t const token = part.begin + i;
-      f(token, x.x);
-      f(token + 1, x.y);
-      f(token + 2, x.z);
-      f(token + 3, x.w);
-    }
+    for (unsigned i = threadIdx.x * 4; i < part.count; i += part_stride) { four(part, i, f); }
   }
 
   /// The least number that is at least `floor` once it is scaled and rounded: each lane of a warp
