@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace tpx::detail {
 
@@ -15,8 +16,8 @@ __global__ void fill_packets(Packet* to, Packet value, std::size_t n) {
   for (auto i = first; i < n; i += std::size_t{gridDim.x} * blockDim.x) { to[i] = value; }
 }
 
-/// Fills memory that the current device reaches, `bytes` of it, a multiple of 16 as `to` is. As
-/// cudaMemsetAsync does, which fails on mapped memory (cuMemMap) under compute-sanitizer's
+/// Fills memory that the current device reaches, `bytes` of it, a multiple of 16 as `to` is. With
+/// cudaMemset in its place the library's programs did not start under compute-sanitizer's
 /// initcheck.
 inline void fill(void* to, unsigned char byte, std::size_t bytes, cudaStream_t stream,
                  std::string_view what) {

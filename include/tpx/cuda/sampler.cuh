@@ -14,9 +14,7 @@ namespace tpx {
 ///     tpx::cuda_sampler<Penalties, TopK, TopP, Temperature, Gumbel> sampler{
 ///       {.columns = vocab, .rows = 64}};
 ///     sampler.set(row, {.seed = 42}, {TopP{0.95f}}, {}, stream);   // when a request takes a row
-///     sampler.sample(logits, rows, stream);                        // each step; graphs may hold
-///     it
-///     ...                                                          // once the stream has come by:
+///     sampler.sample(logits, rows, stream);  // each step; graphs may hold it
 ///     sampler.results()[row].token;
 ///
 /// Tokens are those of the Cpu space where that is compiled without fusing multiplications into

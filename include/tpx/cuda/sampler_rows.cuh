@@ -25,9 +25,8 @@ namespace tpx {
 /// A guess that was drawn by chance is accepted where the sampled token is the same one: see
 /// sample_request::drawn_from.
 ///
-/// Cost    the sampler's kernels and a wait a batch; one kernel before them where rows are new,
-/// were
-///         taken back, moved or are masked. No allocation after construction.
+/// Cost    the sampler's kernels and a wait a batch; one kernel before them where rows are new or
+///         masked, were moved or taken back. No allocation after construction.
 template <sampler_stage... Stages>
 class cuda_sampler_rows {
   using chain = cuda_sampler<Stages...>;
