@@ -8,14 +8,15 @@
 #include <tpx/generator/sampler.hpp>
 
 namespace tpx {
+
 /// `sampler` on the current GPU: the same stages, parameters, states and seeds give the same
 /// tokens.
 ///
 ///     tpx::cuda_sampler<Penalties, TopK, TopP, Temperature, Gumbel> sampler{
 ///       {.columns = vocab, .rows = 64}};
-///     sampler.set(row, {.seed = 42}, {TopP{0.95f}}, {}, stream);   // when a request takes a row
+///     sampler.set(row, {.seed = 42}, {TopP{0.95f}}, {}, stream);  // when a request takes a row
 ///     sampler.sample(logits, rows, stream);  // each step; graphs may hold it
-///     sampler.results()[row].token;
+///     sampler.results()[row].token;          // once the stream has come by
 ///
 /// Tokens are those of the Cpu space where that is compiled without fusing multiplications into
 /// additions (-ffp-contract=off, or a target without FMA): sums are of integers. Logarithms are the
