@@ -9,8 +9,9 @@
 
 namespace tpx::detail {
 
+template <class T>
 __global__ void __launch_bounds__(256)
-  guide_row(float* logits, float const* negative, std::uint32_t columns, float strength) {
+  guide_row(T* logits, T const* negative, std::uint32_t columns, float strength) {
   std::uint32_t const i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < columns) { logits[i] = guided_logit(logits[i], negative[i], strength); }
 }

@@ -97,9 +97,9 @@ struct list_piece {
 };
 
 /// Part of a list: arguments of a launch are copied at once.
-__global__ void __launch_bounds__(256)
-  put_list(seen_token* to, list_piece const piece, std::uint32_t n, std::uint32_t* count,
-           std::uint32_t total) {
+template <class Piece>
+__global__ void __launch_bounds__(256) put_list(seen_token* to, Piece const piece, std::uint32_t n,
+                                                std::uint32_t* count, std::uint32_t total) {
   if (threadIdx.x < n) { to[threadIdx.x] = piece.tokens[threadIdx.x]; }
   if (threadIdx.x == 0) { *count = total; }
 }

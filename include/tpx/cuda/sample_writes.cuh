@@ -19,9 +19,9 @@ struct sample_write {
 };
 
 /// A block a write.
-__global__ void __launch_bounds__(256)
-  put_words(sample_write const* writes, std::uint32_t const* words) {
-  sample_write const w = writes[blockIdx.x];
+template <class Write>
+__global__ void __launch_bounds__(256) put_words(Write const* writes, std::uint32_t const* words) {
+  Write const w = writes[blockIdx.x];
   std::uint32_t const* const from = words + w.from;
 #pragma unroll 4
   for (std::uint32_t i = threadIdx.x; i < w.words; i += blockDim.x) { w.to[i] = from[i]; }
