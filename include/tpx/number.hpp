@@ -20,7 +20,7 @@ struct bfloat16 {
   TPX_HD constexpr explicit bfloat16(float value) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     if (!__builtin_is_constant_evaluated()) {
-      std::uint32_t two = 0;  // of two at once: the conversion of one has an eighth of the rate
+      std::uint32_t two = 0;  // F2FP, where the conversion of one alone becomes F2F
       asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(0.0f), "f"(value));
       bits = static_cast<std::uint16_t>(two);
       return;

@@ -105,8 +105,8 @@ static_assert(epilogue<no_epilogue, float>);
 /// third argument. A GPU fetches that 16 bytes at a time and before it waits, where what the
 /// epilogue reads by itself is read element by element when the sum is there.
 template <class E>
-concept operand_epilogue = requires(E const e, std::size_t i) {
-  { *e.operand() } -> std::convertible_to<std::remove_cvref_t<decltype(*e.operand())>>;
+concept operand_epilogue = requires(E const e) {
+  *e.operand();
 };
 template <operand_epilogue E>
 using operand_of = std::remove_cvref_t<decltype(*std::declval<E const&>().operand())>;

@@ -109,6 +109,7 @@ class engine<Transport, Topology, Cuda> {
     /// Moves a message of whose rounds each has an area; false if it has more.
     template <class Shots>
     bool at_once(Shots const& shots) const {
+      expect_counted(shots, 1);
       constexpr std::size_t each = block_threads;
       unsigned const moving = blocks(shots, each, tune().most_blocks);
       std::uint64_t const rounds = pieces(shots.packets(), moving * each);
@@ -149,6 +150,19 @@ class engine<Transport, Topology, Cuda> {
       (*this)(kind{shots, pieces(shots.packets(), moving * each)}, moving * kind::steps + 1);
     }
 
+    /// Packets are counted in 32 bits.
+    template <class Shots>
+    void expect_counted(Shots const& shots, std::size_t rows) const {
+      auto const shares = Shots::shots == 2 ? static_cast<std::size_t>(self.layout_.ranks) : 1;
+      expects(
+        shots.packets() <= deal::most / shares / rows,
+        [&] {
+          return std::string{name(call_signature::unpack(signature).kind)} + ": an array of " +
+                 std::to_string(bytes) + " bytes, where at most 32 GiB go in one call";
+        },
+        "call it for parts of the array");
+    }
+
     /// The most packets of a round that one rank gives to one other.
     template <class Shots>
     [[nodiscard]] std::size_t lane(Shots const& shots) const {
@@ -173,6 +187,7 @@ class engine<Transport, Topology, Cuda> {
     template <class Shots>
     void by_rows(Shots const& shots, std::size_t rows) const {
       if (rows == 0) { return; }
+      expect_counted(shots, rows);
       self.clusters_ ? by_rows_of<4>(shots, rows) : by_rows_of<1>(shots, rows);
     }
     template <unsigned Members, class Shots>

@@ -182,7 +182,7 @@ struct widened {
                                        std::size_t first, std::size_t end) const {
     // One that reads by index must not be shown an index past the end.
     constexpr bool reads = !operand_epilogue<Epilogue> && !std::is_same_v<Epilogue, no_epilogue>;
-    if (reads && first + per_packet < T >> end) { return in_part(*this, epilogue, first, end); }
+    if (reads && end < first + per_packet<T>) { return in_part(*this, epilogue, first, end); }
     packet p{};
     TPX_UNROLL
     for (unsigned j = 0; j < per_packet<T>; ++j) {

@@ -34,11 +34,10 @@ struct rowwise {
   static constexpr std::string_view name = two ? "two-shot, rows" : "one-shot, rows";
   static constexpr unsigned members = Members;
   static constexpr unsigned block_threads = row_lanes / Members;
-  static constexpr unsigned resident_threads = Members == 1 ? row_lanes
-                                                            : (Shots::peers <= 2   ? 3
-                                                               : Shots::peers <= 4 ? 2
-                                                                                   : 1) *
-                                                                block_threads;
+  static constexpr unsigned resident_blocks = Members == 1 || Shots::peers > 4 ? 1
+                                              : Shots::peers > 2               ? 2
+                                                                               : 3;
+  static constexpr unsigned resident_threads = resident_blocks * block_threads;
 
   template <folding_group Group>
   TPX_HD void operator()(Group const& group) const {

@@ -23,8 +23,8 @@ struct reducing {
   };
 
   /// Packet k of the row of the output that begins with element `first`. `got`: by lane.
-  [[nodiscard]] TPX_HD own_values own(packet const& in_, std::size_t first, std::size_t k) const {
-    return {in_, fetched<T, Epilogue>::of(epilogue, first, n, k)};
+  [[nodiscard]] TPX_HD own_values own(packet const& mine, std::size_t first, std::size_t k) const {
+    return {mine, fetched<T, Epilogue>::of(epilogue, first, n, k)};
   }
   template <int Peers>
   [[nodiscard]] TPX_HD packet folded(own_values const& own, packet const (&got)[Peers - 1],
